@@ -1,0 +1,39 @@
+// The five kinds of error this library throws. They are told apart by `code`, so that a caller can act on the kind
+// without matching sentences. A message says what was expected, what was found, where, and what to do.
+
+export type ErrorCode = "FORMAT" | "UNSUPPORTED" | "SHAPE" | "USAGE" | "DEVICE";
+
+/** Base of the five kinds; `code` tells them apart, `cause` keeps the error underneath. */
+export abstract class RwkvError extends Error {
+  abstract readonly code: ErrorCode;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The bytes are wrong: a file is cut short, damaged, or not of the format it claims. */
+export class FormatError extends RwkvError {
+  readonly code = "FORMAT";
+}
+
+/** The bytes are fine, but this library does not do that: an experimental architecture, a rare block type. */
+export class UnsupportedError extends RwkvError {
+  readonly code = "UNSUPPORTED";
+}
+
+/** Two shapes do not fit together: the caller of an operation is wrong. */
+export class ShapeError extends RwkvError {
+  readonly code = "SHAPE";
+}
+
+/** An option or argument is wrong; nothing was changed. */
+export class UsageError extends RwkvError {
+  readonly code = "USAGE";
+}
+
+/** The device failed: out of memory, lost, or missing. */
+export class DeviceError extends RwkvError {
+  readonly code = "DEVICE";
+}

@@ -1,0 +1,39 @@
+// What every reader of a checkpoint format returns: named tensors that are read when asked. Names, shapes and dtypes
+// are the file's own (shapes in PyTorch order, last index fastest); `model/weights` gives them their meaning.
+
+import type { DType } from "../core/dtype.ts";
+
+export type CheckpointFormat = "pth" | "safetensors" | "gguf" | "rwkv.cpp";
+
+/** One tensor of a checkpoint. Nothing but its description is in memory until `read`. */
+export interface CheckpointTensor {
+  /** The name in the file. */
+  readonly name: string;
+  readonly dtype: DType;
+  /** PyTorch order, last index fastest; `[]` for a scalar. */
+  readonly shape: readonly number[];
+  /** Bytes of the row-major contiguous form that `read` delivers. */
+  readonly byteLength: number;
+  /**
+   * Fills `target`, of exactly `byteLength` bytes, with the elements in row-major order and in `dtype`, little-endian.
+   * Strided tensors are gathered on the way.
+   * @throws FormatError if the file turns out to be shorter than its header says
+   */
+  read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+}
+
+export type MetadataValue = string | number | bigint | boolean | null | readonly MetadataValue[];
+
+/** A checkpoint whose header has been read. */
+export interface Checkpoint {
+  readonly format: CheckpointFormat;
+  /** What messages call it. */
+  readonly name: string;
+  /** Format version, where it has one: GGUF 2 or 3, rwkv.cpp 100 or 101. */
+  readonly formatVersion: number | null;
+  /** By the name in the file, in file order. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** GGUF key-value pairs, safetensors `__metadata__`; empty where the format has none. */
+  readonly metadata: ReadonlyMap<string, MetadataValue>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,96 @@
+// What the engine asks of a backend, in the order in which it asks: declare tensors, record the forward pass once,
+// then run steps over ragged batches. Backends implement this; the runtime is its only caller.
+
+import type { WeightDType } from "../core/dtype.ts";
+import type { Ops } from "./ops.ts";
+import type { RowKind, Tensor } from "./tensor.ts";
+
+/** A weight that a backend takes into its own memory. */
+export interface WeightUpload {
+  readonly name: string;
+  /** `[out, in]` of any weight dtype, or `[n]` in f32. */
+  readonly shape: readonly number[];
+  readonly dtype: WeightDType;
+  /** Bytes in `dtype`, row-major, little-endian. */
+  readonly byteLength: number;
+  /** Fills the final place of the bytes, or one close to it; called once. */
+  read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+}
+
+/** Collects the tensors and the forward pass of one model. */
+export interface ProgramBuilder {
+  /** @throws DeviceError if the weight does not fit in the device's memory, with the arithmetic */
+  weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor>;
+  /** f32 per sequence. Slots hold the states in the order of declaration, which is also that of saved files. */
+  state(name: string, shape: readonly number[], initial: number): Tensor;
+  /** Rows that the caller hands to each step; one call per input, in the order of `StepInputs`. */
+  input(name: string, shape: readonly number[]): Tensor;
+  scratch(name: string, shape: readonly number[], rows: Exclude<RowKind, "none">): Tensor;
+  /** The rows that a step returns; declared once. */
+  output(name: string, shape: readonly number[]): Tensor;
+  /**
+   * Ends the building: runs `forward` once, or keeps it to run at each step, as the backend likes.
+   * The builder cannot be used afterwards.
+   */
+  build(forward: (ops: Ops) => void): Promise<Program>;
+  /** Frees what has been taken so far; for a load that failed half-way. */
+  dispose(): void;
+}
+
+/** A piece of one sequence: a prefill chunk or one decode token. */
+export interface Run {
+  /** The state slot of the sequence; no two runs of a step share one. */
+  readonly slot: number;
+  /** Rows of this run, at least 1; the runs' rows follow one another in the inputs. */
+  readonly nRows: number;
+  /** Which rows' logits are computed. */
+  readonly logits: "none" | "last" | "all";
+}
+
+export interface StepOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A model on a device, ready to run. */
+export interface Program {
+  /** Bytes of weights held by this program. */
+  readonly weightByteLength: number;
+  /** f32 elements in one slot. */
+  readonly stateElements: number;
+  /** Most rows one step may have. */
+  readonly maxRows: number;
+
+  /** A slot with the initial state. @throws DeviceError if there is no memory for one more */
+  createSlot(): number;
+  releaseSlot(slot: number): void;
+  /** Back to the initial state. */
+  resetSlot(slot: number): Promise<void>;
+  copySlot(to: number, from: number): Promise<void>;
+  /** All states of the slot in order of declaration; a copy. */
+  readSlot(slot: number): Promise<Float32Array>;
+  writeSlot(slot: number, values: Float32Array): Promise<void>;
+
+  /**
+   * Runs the forward pass over all runs at once and advances their slots.
+   * @param inputs - for each declared input its rows, `[sum of nRows, width]`
+   * @returns logits `[wanted rows, V]` in the order of the runs; valid until the next step
+   * @throws the signal's reason if aborted; the slots are then somewhere between before and after
+   */
+  step(runs: readonly Run[], inputs: readonly Float32Array[], options?: StepOptions): Promise<Float32Array>;
+
+  /** Frees all memory; nothing may be called afterwards. */
+  dispose(): void;
+}
+
+/** A device, and the way to put a model on it. */
+export interface Backend {
+  readonly name: string;
+  /** One line for people: instruction set, threads, adapter. */
+  readonly description: string;
+  createBuilder(options: BuilderOptions): ProgramBuilder;
+}
+
+export interface BuilderOptions {
+  /** Most rows of one step, which bounds scratch memory. */
+  readonly maxRows: number;
+}
