@@ -1,0 +1,53 @@
+// The `rwkv` command: arguments in, exit code out. What each subcommand does stands in commands/.
+
+import { Command, CommanderError } from "commander";
+import { addBench } from "./commands/bench.ts";
+import { addConvert } from "./commands/convert.ts";
+import { addGenerate } from "./commands/generate.ts";
+import { addInspect } from "./commands/inspect.ts";
+import { addLogits } from "./commands/logits.ts";
+import { addTokenize } from "./commands/tokenize.ts";
+import { EXIT, exitCodeOf, Interrupted, reportError } from "./errors.ts";
+import { ClosedPipe } from "./output.ts";
+import { version } from "./version.ts";
+
+const HELP_END = `
+Examples:
+  $ rwkv generate "The Eiffel tower is in the city of" --model rwkv7-g1d-0.1b.pth --max-tokens 50
+  $ rwkv inspect rwkv7-g1d-0.1b.pth
+  $ rwkv convert rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b.gguf --dtype q8_0
+  $ echo "some text" | rwkv tokenize --tokenizer rwkv_vocab_v20230424.txt --json -
+
+Environment:
+  RWKV_MODEL  the model used when --model is not given
+  NO_COLOR    if set, no colours
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
+Results go to stdout, everything else to stderr.`;
+
+/** Runs one command line and sets the process's exit code; never throws. */
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command("rwkv")
+    .description("Runs RWKV language models, v4 to v7, from .pth, .safetensors, GGUF and rwkv.cpp files.")
+    .version(version)
+    .addHelpText("after", HELP_END)
+    .showHelpAfterError("(--help shows the options and examples)")
+    .exitOverride();
+  for (const add of [addGenerate, addTokenize, addInspect, addConvert, addLogits, addBench]) {
+    add(program);
+  }
+  // Subcommands inherit these from their parent only if told so.
+  for (const command of program.commands) command.copyInheritedSettings(program);
+  try {
+    await program.parseAsync(argv);
+  } catch (error) {
+    if (error instanceof ClosedPipe) return;
+    // commander has already printed its message, or the help that was asked for.
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+      return;
+    }
+    if (!(error instanceof Interrupted)) reportError(error);
+    process.exitCode = exitCodeOf(error);
+  }
+}

@@ -1,0 +1,98 @@
+// Options that several subcommands share, and the parsers of their values.
+
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { BACKEND_NAMES, CONVERT_DTYPES, loadModel, UsageError, type LoadOptions, type Model } from "rwkv";
+import { createProgressBar, megabytes } from "./progress.ts";
+
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) {
+    throw new InvalidArgumentError("Expected a whole number of at least 0.");
+  }
+  return value;
+}
+
+export function parsePositiveCount(text: string): number {
+  const value = parseCount(text);
+  if (value === 0) throw new InvalidArgumentError("Expected a whole number of at least 1.");
+  return value;
+}
+
+export function parseNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
+  return value;
+}
+
+/** Ids joined by commas; an empty text is an empty list. */
+export function parseIds(text: string): number[] {
+  return text.trim() === "" ? [] : text.split(",").map((id) => parseCount(id.trim()));
+}
+
+export function collect(value: string, previous: readonly string[] | undefined): string[] {
+  return [...(previous ?? []), value];
+}
+
+export interface ModelFlags {
+  readonly model?: string;
+  readonly tokenizer?: string;
+  readonly backend?: LoadOptions["backend"];
+  readonly dtype?: LoadOptions["dtype"];
+  readonly activations?: LoadOptions["activations"];
+  readonly threads?: number;
+  readonly chunk?: number;
+  readonly groupNormEps?: number;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+/** The flags of every subcommand that runs a model. */
+export function addModelFlags(command: Command): Command {
+  return command
+    .addOption(new Option("-m, --model <file>", ".pth, .safetensors, GGUF or rwkv.cpp file, or an address").env("RWKV_MODEL"))
+    .option("--tokenizer <file>", "World vocabulary (.txt, .json) or tokenizer.json (default: found beside the model)")
+    .addOption(new Option("--backend <name>", "what computes").choices(BACKEND_NAMES).default("cpu"))
+    .addOption(new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(CONVERT_DTYPES))
+    .addOption(
+      new Option("--activations <type>", "precision of activations in quantised products").choices(["f32", "int8"]).default("f32"),
+    )
+    .option("--threads <n>", "most threads to use (this version uses one)", parsePositiveCount)
+    .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)
+    .option("--group-norm-eps <e>", "epsilon of the group norm of v5 to v7 (rwkv.cpp's v5 models want 1e-5)", parseNumber)
+    .option("-q, --quiet", "no progress bars")
+    .option("-v, --verbose", "say on stderr what is done");
+}
+
+/** @throws UsageError if no model was named */
+export function requireModel(flags: { readonly model?: string }): string {
+  if (flags.model !== undefined) return flags.model;
+  throw new UsageError(
+    `No model given: use --model FILE or set RWKV_MODEL. RWKV-7 models are at ` +
+      `https://huggingface.co/BlinkDL/rwkv7-g1 (the 0.1B one has 382 MB).`,
+  );
+}
+
+/** Loads the model of `--model`, with a progress bar on a terminal. */
+export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
+  const bar = createProgressBar("loading", flags.quiet === true);
+  try {
+    return await loadModel(requireModel(flags), {
+      backend: flags.backend,
+      dtype: flags.dtype,
+      activations: flags.activations,
+      threads: flags.threads,
+      chunk: flags.chunk,
+      groupNormEps: flags.groupNormEps,
+      tokenizer: flags.tokenizer,
+      signal,
+      logger: flags.verbose === true ? stderrLogger : undefined,
+      onProgress: ({ bytesDone, bytesTotal }) =>
+        bar.update(bytesDone, bytesTotal, `${megabytes(bytesDone)} of ${megabytes(bytesTotal)}`),
+    });
+  } finally {
+    bar.clear();
+  }
+}
+
+const write = (message: string): void => void process.stderr.write(`${message}\n`);
+const stderrLogger = { debug: write, info: write, warn: write };

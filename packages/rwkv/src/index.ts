@@ -1,0 +1,47 @@
+// What both entry points share: types, errors, and everything that needs no platform.
+
+export { blobSource, bytesSource } from "./core/byte-source.ts";
+export type { ByteSource } from "./core/byte-source.ts";
+export type { ByteSink } from "./core/byte-sink.ts";
+export type { DType, WeightDType } from "./core/dtype.ts";
+export {
+  DeviceError,
+  FormatError,
+  RwkvError,
+  ShapeError,
+  UnsupportedError,
+  UsageError,
+} from "./core/errors.ts";
+export type { ErrorCode } from "./core/errors.ts";
+export type { Logger } from "./core/logger.ts";
+export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";
+export type { ModelConfig } from "./model/config.ts";
+export type { StateTensor } from "./model/state.ts";
+export type { OpenOptions } from "./runtime/api.ts";
+export { BACKEND_NAMES } from "./runtime/backends.ts";
+export type { BackendName } from "./runtime/backends.ts";
+export { CONVERT_DTYPES } from "./runtime/convert.ts";
+export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { Prompt } from "./runtime/engine.ts";
+export { Generation } from "./runtime/generation.ts";
+export type {
+  FinishReason,
+  GenerateOptions,
+  GenerationChunk,
+  GenerationResult,
+  GenerationTimings,
+} from "./runtime/generation.ts";
+export type { CheckpointSummary, TensorSummary } from "./runtime/inspect.ts";
+export type { LoadOptions } from "./runtime/load.ts";
+export { Model } from "./runtime/model.ts";
+export type { ModelInfo, SessionOptions } from "./runtime/model.ts";
+export type { LoadProgress, TokenProgress } from "./runtime/progress.ts";
+export type { LogitsWanted } from "./runtime/scheduler.ts";
+export { Session } from "./runtime/session.ts";
+export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
+export type { FileSource } from "./runtime/source.ts";
+export { createSampler } from "./sampler/chain.ts";
+export type { Sampler, SamplerState, SamplingOptions } from "./sampler/chain.ts";
+export { createByteTokenizer } from "./tokenizer/bytes.ts";
+export type { Tokenizer } from "./tokenizer/tokenizer.ts";
+export { Utf8Decoder } from "./tokenizer/utf8.ts";

@@ -1,0 +1,43 @@
+// The entry point for Node.
+
+import { nodePlatform } from "./platform/node/platform.ts";
+import { createApi } from "./runtime/api.ts";
+
+export * from "./index.ts";
+export { atomicFile, fileSource } from "./platform/node/file.ts";
+export type { AtomicFile } from "./platform/node/file.ts";
+export { httpSource } from "./platform/http.ts";
+
+const api = createApi(nodePlatform);
+
+/**
+ * Loads an RWKV model of any generation.
+ * @param file - a path, an address, a `Blob`, bytes, or any `ByteSource`; the format is recognised by content
+ * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
+ * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
+ */
+export const loadModel = api.loadModel;
+
+/**
+ * Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content.
+ * @throws FormatError if it is neither
+ */
+export const loadTokenizer = api.loadTokenizer;
+
+/**
+ * Finds the tokenizer that belongs to a model, inside the file or beside it; no tensor is read.
+ * @throws UsageError if there is none
+ */
+export const modelTokenizer = api.modelTokenizer;
+
+/**
+ * Reads the header of a checkpoint and detects the model; no tensor is read.
+ * @throws FormatError if the header is damaged, UnsupportedError if it holds no known RWKV model
+ */
+export const inspect = api.inspect;
+
+/**
+ * Writes the model in `file` to `sink` as safetensors or GGUF, one tensor in memory at a time.
+ * @throws UsageError for a dtype that the format lacks, UnsupportedError for a generation that GGUF lacks
+ */
+export const convert = api.convert;

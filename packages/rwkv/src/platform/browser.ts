@@ -1,0 +1,11 @@
+// The browser's side of the platform: strings are addresses, relative to the page.
+
+import type { Platform } from "../core/platform.ts";
+import { openHttpBeside } from "./http-beside.ts";
+import { httpSource } from "./http.ts";
+
+export const browserPlatform: Platform = {
+  open: (location, signal) => httpSource(location, { signal }),
+  openBeside: (location, fileName, signal) => openHttpBeside(location, fileName, signal),
+  isLocal: () => false,
+};

@@ -1,0 +1,34 @@
+// The functions of the library, bound to a platform: an entry point is this and nothing else.
+
+import type { ByteSink } from "../core/byte-sink.ts";
+import type { Platform } from "../core/platform.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { convert, type ConvertOptions } from "./convert.ts";
+import { inspect, type CheckpointSummary } from "./inspect.ts";
+import { loadModel, type LoadOptions } from "./load.ts";
+import type { Model } from "./model.ts";
+import type { FileSource } from "./source.ts";
+import { loadTokenizer, modelTokenizer } from "./tokenizer.ts";
+
+/** Options of calls that only read. */
+export interface OpenOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Api {
+  loadModel(file: FileSource, options?: LoadOptions): Promise<Model>;
+  loadTokenizer(file: FileSource, options?: OpenOptions): Promise<Tokenizer>;
+  modelTokenizer(file: FileSource, options?: OpenOptions): Promise<Tokenizer>;
+  inspect(file: FileSource, options?: OpenOptions): Promise<CheckpointSummary>;
+  convert(file: FileSource, sink: ByteSink, options: ConvertOptions): Promise<void>;
+}
+
+export function createApi(platform: Platform): Api {
+  return {
+    loadModel: (file, options) => loadModel(platform, file, options),
+    loadTokenizer: (file, options) => loadTokenizer(platform, file, options?.signal),
+    modelTokenizer: (file, options) => modelTokenizer(platform, file, options?.signal),
+    inspect: (file, options) => inspect(platform, file, options),
+    convert: (file, sink, options) => convert(platform, file, sink, options),
+  };
+}

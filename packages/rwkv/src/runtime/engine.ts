@@ -1,0 +1,148 @@
+// A loaded model as the runtime sees it: the program on its device, the scheduler in front of it, and what turns
+// prompts into rows. Shared by the model's sessions; not part of the public interface.
+
+import { UsageError } from "../core/errors.ts";
+import type { Logger } from "../core/logger.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { LoadedProgram } from "../model/load.ts";
+import type { Program } from "../ops/backend.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { Scheduler } from "./scheduler.ts";
+
+/** Text, token ids, or embedding rows `[T, C]` in place of tokens (row-major f32, in the space of `emb.weight`). */
+export type Prompt = string | readonly number[] | Float32Array;
+
+/** A prompt ready to be read: ids, or embedding rows. */
+export interface PromptRows {
+  readonly nRows: number;
+  readonly tokens: readonly number[] | null;
+  readonly rows: Float32Array | null;
+}
+
+export interface EngineOptions {
+  readonly name: string;
+  readonly loaded: LoadedProgram;
+  readonly fingerprint: string;
+  readonly tokenizer: Tokenizer | null;
+  readonly logger: Logger;
+}
+
+export class Engine {
+  /** Base name of the model's file. */
+  readonly name: string;
+  readonly config: ModelConfig;
+  readonly program: Program;
+  readonly scheduler: Scheduler;
+  readonly fingerprint: string;
+  readonly tokenizer: Tokenizer | null;
+  readonly logger: Logger;
+  /** The state a new sequence starts from where the checkpoint holds a tuned one; null for the empty state. */
+  readonly initialState: Float32Array | null;
+  readonly #loaded: LoadedProgram;
+  #isDisposed = false;
+
+  constructor({ name, loaded, fingerprint, tokenizer, logger }: EngineOptions) {
+    this.name = name;
+    this.config = loaded.config;
+    this.program = loaded.program;
+    this.fingerprint = fingerprint;
+    this.tokenizer = tokenizer;
+    this.logger = logger;
+    this.initialState = loaded.initialState;
+    this.#loaded = loaded;
+    this.scheduler = new Scheduler(loaded.program, loaded.config.nVocab, loaded.inputWidths);
+  }
+
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
+  dispose(): void {
+    if (this.#isDisposed) return;
+    this.#isDisposed = true;
+    this.scheduler.close(disposedError());
+    this.program.dispose();
+  }
+
+  /** @throws UsageError if the model has been disposed */
+  checkAlive(): void {
+    if (this.#isDisposed) throw disposedError();
+  }
+
+  /** @throws UsageError for a model without a tokenizer */
+  requireTokenizer(): Tokenizer {
+    if (this.tokenizer !== null) return this.tokenizer;
+    throw new UsageError(
+      `${this.name} has ${this.config.nVocab} ids and no tokenizer was found beside it. Text needs one: ` +
+        `give rwkv_vocab_v20230424.txt, its JSON form or a tokenizer.json (option "tokenizer"), or use token ids.`,
+    );
+  }
+
+  /** @throws UsageError for text without a tokenizer, an unknown id, or rows of another width */
+  prepare(prompt: Prompt): PromptRows {
+    if (typeof prompt === "string") {
+      const tokens = this.requireTokenizer().encode(prompt);
+      this.#checkTokens(tokens);
+      return { nRows: tokens.length, tokens, rows: null };
+    }
+    const { nEmbd } = this.config;
+    if (prompt instanceof Float32Array) {
+      if (prompt.length % nEmbd !== 0) {
+        throw new UsageError(
+          `Embedding rows of ${this.name} are ${nEmbd} numbers wide, but ${prompt.length} numbers were given, which is not a multiple.`,
+        );
+      }
+      return { nRows: prompt.length / nEmbd, tokens: null, rows: prompt };
+    }
+    this.#checkTokens(prompt);
+    return { nRows: prompt.length, tokens: prompt, rows: null };
+  }
+
+  /** The same input with one token before it. */
+  prepend(token: number, input: PromptRows): PromptRows {
+    if (input.tokens !== null) return { nRows: input.nRows + 1, tokens: [token, ...input.tokens], rows: null };
+    const { nEmbd } = this.config;
+    const rows = new Float32Array((input.nRows + 1) * nEmbd);
+    this.#loaded.embedding.row(token, rows, 0);
+    rows.set(input.rows!, nEmbd);
+    return { nRows: input.nRows + 1, tokens: null, rows };
+  }
+
+  /**
+   * Writes the program's inputs for the rows `[first, first + nRows)` of a prompt.
+   * @param position - rows the sequence had read before the prompt
+   */
+  fillRows(
+    prompt: PromptRows,
+    position: number,
+    inputs: readonly Float32Array[],
+    targetRow: number,
+    first: number,
+    nRows: number,
+  ): void {
+    const { nEmbd } = this.config;
+    const [embeddings, positions] = inputs;
+    for (let i = 0; i < nRows; i++) {
+      const offset = (targetRow + i) * nEmbd;
+      if (prompt.tokens !== null) {
+        this.#loaded.embedding.row(prompt.tokens[first + i]!, embeddings!, offset);
+      } else {
+        const start = (first + i) * nEmbd;
+        embeddings!.set(prompt.rows!.subarray(start, start + nEmbd), offset);
+      }
+      if (positions !== undefined) this.#loaded.positions!.row(position + first + i, positions, offset);
+    }
+  }
+
+  #checkTokens(tokens: readonly number[]): void {
+    const { nVocab } = this.config;
+    for (const token of tokens) {
+      if (Number.isInteger(token) && token >= 0 && token < nVocab) continue;
+      throw new UsageError(`Token ${token} is unknown to ${this.name}: its ids are 0 to ${nVocab - 1}.`);
+    }
+  }
+}
+
+function disposedError(): UsageError {
+  return new UsageError("The model has been disposed. Load it again to go on.");
+}

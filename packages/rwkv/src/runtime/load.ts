@@ -1,0 +1,107 @@
+// From a file to a running model: open, recognise, choose the tokenizer, move the weights to the device.
+
+import { UnsupportedError, UsageError } from "../core/errors.ts";
+import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
+import type { Platform } from "../core/platform.ts";
+import { detectConfig } from "../model/config.ts";
+import { fingerprintOf } from "../model/fingerprint.ts";
+import { loadProgram, type LoadDType } from "../model/load.ts";
+import { canonicalWeights } from "../model/weights/canonical.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
+import { Engine } from "./engine.ts";
+import { Model } from "./model.ts";
+import type { LoadProgress } from "./progress.ts";
+import { baseName, withCheckpoint, type FileSource } from "./source.ts";
+import { findTokenizer } from "./tokenizer.ts";
+
+export interface LoadOptions {
+  /** Default `cpu`. */
+  readonly backend?: BackendName | undefined;
+  /** What matrices are re-encoded to while loading. Default: as stored. */
+  readonly dtype?: LoadDType | undefined;
+  /** Precision of activations in products with quantised weights. `int8` is refused: kernels for it do not exist yet. */
+  readonly activations?: "f32" | "int8" | undefined;
+  /** Most threads to use. The backends of this version use one. */
+  readonly threads?: number | undefined;
+  /** Most tokens of one step, which bounds the memory of a prefill. Results do not depend on it. Default 256. */
+  readonly chunk?: number | undefined;
+  /** Epsilon of the group norm of v5 to v7. Default 64e-5, the official value; rwkv.cpp's v5 models want 1e-5. */
+  readonly groupNormEps?: number | undefined;
+  /** Default: the one inside the file or beside it. */
+  readonly tokenizer?: Tokenizer | FileSource | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  /** Where messages for developers go. Default: nowhere. */
+  readonly logger?: Logger | undefined;
+}
+
+const DEFAULT_CHUNK = 256;
+
+/**
+ * Loads an RWKV model of any generation.
+ * @param file - a `.pth`, `.safetensors` (or its index), GGUF or rwkv.cpp file; recognised by content
+ * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
+ * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
+ */
+export async function loadModel(platform: Platform, file: FileSource, options: LoadOptions = {}): Promise<Model> {
+  checkOptions(options);
+  const { signal, onProgress } = options;
+  const logger = options.logger ?? SILENT_LOGGER;
+  const start = performance.now();
+  return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
+    const weights = canonicalWeights(checkpoint);
+    const config = detectConfig(weights);
+    const tokenizer = await findTokenizer(platform, opened, checkpoint, config.nVocab, options.tokenizer, signal);
+    const fingerprint = await fingerprintOf(config, weights);
+    const backend = await createBackend(options.backend ?? "cpu");
+    logger.debug(
+      `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
+        `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
+    );
+    const loaded = await loadProgram(backend, weights, {
+      maxRows: options.chunk ?? DEFAULT_CHUNK,
+      groupNormEps: options.groupNormEps,
+      dtype: options.dtype,
+      signal,
+      onProgress:
+        onProgress &&
+        ((bytesDone, bytesTotal, tensor) => onProgress({ phase: "load", bytesDone, bytesTotal, tensor })),
+    });
+    performance.measure("rwkv:load", { start, end: performance.now() });
+    performance.clearMeasures("rwkv:load");
+    const name = baseName(checkpoint.name);
+    logger.debug(`${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`);
+    const engine = new Engine({ name, loaded, fingerprint, tokenizer, logger });
+    return new Model(
+      engine,
+      {
+        name,
+        backend: backend.name,
+        device: backend.description,
+        weightByteLength: loaded.program.weightByteLength,
+        stateByteLength: 4 * loaded.program.stateElements,
+        fingerprint,
+      },
+      platform,
+    );
+  });
+}
+
+function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {
+  if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
+    throw new UsageError(`Unknown backend "${String(backend)}"; expected one of ${BACKEND_NAMES.join(", ")}.`);
+  }
+  if (activations !== undefined && activations !== "f32") {
+    throw new UnsupportedError(`activations "${activations}" are not available in this version; use "f32", the default.`);
+  }
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
+    throw new UsageError(`threads is ${threads}; expected a whole number of at least 1.`);
+  }
+  if (chunk !== undefined && !(Number.isInteger(chunk) && chunk >= 1 && chunk <= 65536)) {
+    throw new UsageError(`chunk is ${chunk}; expected a whole number from 1 to 65536.`);
+  }
+  if (groupNormEps !== undefined && !(groupNormEps > 0 && groupNormEps < 1)) {
+    throw new UsageError(`groupNormEps is ${groupNormEps}; expected a number between 0 and 1, such as 64e-5.`);
+  }
+}

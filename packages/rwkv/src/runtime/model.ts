@@ -1,0 +1,108 @@
+// A loaded model: what it is, and the sessions that run on it.
+
+import { UsageError } from "../core/errors.ts";
+import type { Platform } from "../core/platform.ts";
+import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { stateLayout, tunedState, type StateTensor } from "../model/state.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Engine } from "./engine.ts";
+import { Sequence } from "./sequence.ts";
+import { Session } from "./session.ts";
+import { openFile, readAll, withOpened, type FileSource } from "./source.ts";
+
+/** What runs the model, and how. */
+export interface ModelInfo {
+  readonly name: string;
+  /** Name of the backend in use. */
+  readonly backend: string;
+  /** One line: instruction set, threads. */
+  readonly device: string;
+  readonly weightByteLength: number;
+  /** Bytes of one sequence's state. */
+  readonly stateByteLength: number;
+  /** SHA-256 that a saved session must share to be continued here. */
+  readonly fingerprint: string;
+}
+
+export interface SessionOptions {
+  /** A whole state block to start from, laid out as `stateLayout` says, and to return to on `reset`. */
+  readonly initialState?: Float32Array | undefined;
+}
+
+/** A model on a device. Made by `loadModel`; one model serves any number of sessions, batching what waits together. */
+export class Model implements AsyncDisposable {
+  readonly config: ModelConfig;
+  readonly info: ModelInfo;
+  /** Null if none was given or found; token ids work without. */
+  readonly tokenizer: Tokenizer | null;
+  /** Name, shape, offset and initial value of each part of a state block, in the order of the official package. */
+  readonly stateLayout: readonly StateTensor[];
+  readonly #engine: Engine;
+  readonly #platform: Platform;
+
+  /** @internal Use `loadModel`. */
+  constructor(engine: Engine, info: ModelInfo, platform: Platform) {
+    this.#engine = engine;
+    this.#platform = platform;
+    this.config = engine.config;
+    this.info = info;
+    this.tokenizer = engine.tokenizer;
+    this.stateLayout = stateLayout(engine.config);
+  }
+
+  /**
+   * A session that has read nothing.
+   * @throws UsageError if `initialState` has the wrong length
+   * @throws DeviceError if there is no memory for one more state
+   */
+  async createSession({ initialState }: SessionOptions = {}): Promise<Session> {
+    const { stateElements } = this.#engine.program;
+    if (initialState !== undefined && initialState.length !== stateElements) {
+      throw new UsageError(
+        `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
+      );
+    }
+    return new Session(await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState));
+  }
+
+  /**
+   * A session from what `session.save` wrote, or from a tuned initial state (`time_state` tensors in .pth or
+   * .safetensors).
+   * @throws UsageError naming both models if the state belongs to another one
+   * @throws FormatError if the file is damaged
+   */
+  async restore(file: FileSource, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Session> {
+    const opened = await openFile(this.#platform, file, options.signal);
+    const { source } = opened;
+    try {
+      const magic = new Uint8Array(Math.min(8, source.byteLength));
+      await source.read(0, magic, options.signal);
+      if (!isSessionFile(magic)) {
+        const initialState = await withOpened(opened, options.signal, (tuned) => tunedState(tuned, this.config));
+        return await this.createSession({ initialState });
+      }
+      const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);
+      const { fingerprint, modelName, stateElements } = saved.header;
+      if (fingerprint !== this.info.fingerprint || stateElements !== this.#engine.program.stateElements) {
+        throw new UsageError(
+          `${source.name} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
+            `${this.info.name} (fingerprint ${this.info.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
+        );
+      }
+      return new Session(await Sequence.fromFile(this.#engine, saved));
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** Frees the device's memory. Sessions of this model refuse every further call. */
+  dispose(): void {
+    this.#engine.dispose();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,44 @@
+// Progress events: what is being done, how far it is, and how fast.
+
+/** Weights are being read; bytes count what has reached the device. */
+export interface LoadProgress {
+  readonly phase: "load";
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+  /** The tensor just finished. */
+  readonly tensor: string;
+}
+
+/** Tokens are being read (prefill) or produced (decode). */
+export interface TokenProgress {
+  readonly phase: "prefill" | "decode";
+  readonly tokensDone: number;
+  /** The prompt's length, or the most tokens that will be produced. */
+  readonly tokensTotal: number;
+  /** Over this phase so far. */
+  readonly tokensPerSecond: number;
+}
+
+/** Counts tokens of one phase against the clock. */
+export class PhaseTimer {
+  readonly #start = performance.now();
+
+  elapsedMs(): number {
+    return performance.now() - this.#start;
+  }
+
+  progress(phase: TokenProgress["phase"], tokensDone: number, tokensTotal: number): TokenProgress {
+    return { phase, tokensDone, tokensTotal, tokensPerSecond: perSecond(tokensDone, this.elapsedMs()) };
+  }
+
+  /** Publishes the phase to performance observers; nothing stays in the timeline's buffer. */
+  measure(name: string): void {
+    performance.measure(name, { start: this.#start, end: performance.now() });
+    performance.clearMeasures(name);
+  }
+}
+
+/** 0 where no time has passed: a rate that cannot be stated. */
+export function perSecond(count: number, elapsedMs: number): number {
+  return elapsedMs > 0 ? (count * 1000) / elapsedMs : 0;
+}

@@ -1,0 +1,201 @@
+// A sequence on the device: its slot, the tokens it has read, and what is needed to go on. Sessions are the public
+// face of it, generations drive it.
+//
+// The last token of a prompt, and the last one sampled, is kept pending: it belongs to the sequence but is read only
+// when the logits after it are needed. So a prompt is read without computing any logits, nothing is computed twice,
+// and a saved sequence needs no logits to go on.
+
+import { UsageError } from "../core/errors.ts";
+import type { SessionFile } from "../formats/session-file.ts";
+import type { Engine, Prompt, PromptRows } from "./engine.ts";
+import { PhaseTimer, type TokenProgress } from "./progress.ts";
+import type { LogitsWanted } from "./scheduler.ts";
+
+/** Ids kept for penalties and saved with the session. */
+const RECENT_TOKENS = 1024;
+
+export interface ReadOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: TokenProgress) => void) | undefined;
+}
+
+export class Sequence {
+  readonly engine: Engine;
+  readonly slot: number;
+  /** The state to reset to; null for the program's own. */
+  readonly #initialState: Float32Array | null;
+  #nTokens = 0;
+  #recentTokens: number[] = [];
+  #pendingToken: number | null = null;
+  /** `[V]` after the last token; known only if no token is pending. */
+  #logits: Float32Array | null = null;
+  /** State of the random generator after the last sampled token. */
+  random: readonly number[] | null = null;
+
+  private constructor(engine: Engine, slot: number, initialState: Float32Array | null) {
+    this.engine = engine;
+    this.slot = slot;
+    this.#initialState = initialState;
+  }
+
+  static async create(engine: Engine, initialState: Float32Array | null): Promise<Sequence> {
+    engine.checkAlive();
+    const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
+    if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
+    return sequence;
+  }
+
+  static async fromFile(engine: Engine, { header, state, logits }: SessionFile): Promise<Sequence> {
+    engine.checkAlive();
+    const sequence = new Sequence(engine, engine.program.createSlot(), engine.initialState);
+    await engine.program.writeSlot(sequence.slot, state);
+    sequence.#nTokens = header.nTokens;
+    sequence.#recentTokens = [...header.recentTokens];
+    sequence.#pendingToken = header.pendingToken;
+    sequence.#logits = logits;
+    sequence.random = header.random;
+    return sequence;
+  }
+
+  get nTokens(): number {
+    return this.#nTokens;
+  }
+
+  get recentTokens(): readonly number[] {
+    return this.#recentTokens;
+  }
+
+  /** Whether there are logits to sample from, or a token to get them by. */
+  get canContinue(): boolean {
+    return this.#pendingToken !== null || this.#logits !== null;
+  }
+
+  async fork(): Promise<Sequence> {
+    const { program } = this.engine;
+    const copy = new Sequence(this.engine, program.createSlot(), this.#initialState);
+    await program.copySlot(copy.slot, this.slot);
+    copy.#nTokens = this.#nTokens;
+    copy.#recentTokens = [...this.#recentTokens];
+    copy.#pendingToken = this.#pendingToken;
+    copy.#logits = this.#logits?.slice() ?? null;
+    copy.random = this.random;
+    return copy;
+  }
+
+  async reset(): Promise<void> {
+    const { program } = this.engine;
+    if (this.#initialState === null) await program.resetSlot(this.slot);
+    else await program.writeSlot(this.slot, this.#initialState);
+    this.#nTokens = 0;
+    this.#recentTokens = [];
+    this.#pendingToken = null;
+    this.#logits = null;
+    this.random = null;
+  }
+
+  /** What a file must hold to continue from here. */
+  async toFile(): Promise<SessionFile> {
+    const state = await this.engine.program.readSlot(this.slot);
+    return {
+      header: {
+        fingerprint: this.engine.fingerprint,
+        modelName: this.engine.name,
+        stateElements: state.length,
+        logitElements: this.#logits?.length ?? 0,
+        nTokens: this.#nTokens,
+        recentTokens: this.#recentTokens,
+        pendingToken: this.#pendingToken,
+        random: this.random,
+      },
+      state,
+      logits: this.#logits,
+    };
+  }
+
+  /** Reads a prompt, keeping its last token pending. Returns the number of rows. */
+  async read(prompt: Prompt, options: ReadOptions): Promise<number> {
+    const input = this.engine.prepare(prompt);
+    if (input.nRows === 0) return 0;
+    const whole = this.#withPending(input);
+    const last = input.tokens?.at(-1);
+    if (last === undefined) {
+      // Embedding rows are not kept pending, since a saved sequence could not hold them.
+      const logits = await this.#readRows(whole, "last", options);
+      this.#advance(input, null, logits);
+    } else {
+      const nRows = whole.nRows - 1;
+      if (nRows > 0) await this.#readRows({ ...whole, nRows }, "none", options);
+      this.#advance(input, last, null);
+    }
+    return input.nRows;
+  }
+
+  /** Reads a whole prompt and returns logits of its rows. */
+  async forward(prompt: Prompt, wanted: LogitsWanted, options: ReadOptions): Promise<Float32Array> {
+    const input = this.engine.prepare(prompt);
+    if (input.nRows === 0) {
+      throw new UsageError("forward() needs at least one token; there are no logits after an empty prompt.");
+    }
+    const whole = this.#withPending(input);
+    const logits = await this.#readRows(whole, wanted, options);
+    const { nVocab } = this.engine.config;
+    this.#advance(input, null, wanted === "none" ? null : logits.slice(logits.length - nVocab));
+    return wanted === "all" ? logits.subarray((whole.nRows - input.nRows) * nVocab) : logits;
+  }
+
+  /** Logits after the last token, reading the pending one if there is one; `[V]`, null if nothing was read yet. */
+  async settle(): Promise<Float32Array | null> {
+    if (this.#pendingToken !== null) {
+      const input: PromptRows = { nRows: 1, tokens: [this.#pendingToken], rows: null };
+      this.#logits = await this.#readRows(input, "last", {});
+      this.#pendingToken = null;
+    }
+    return this.#logits;
+  }
+
+  /** Takes a sampled token into the sequence; it is read when the next logits are needed. */
+  accept(token: number): void {
+    this.#advance({ nRows: 1, tokens: [token], rows: null }, token, null);
+  }
+
+  #withPending(input: PromptRows): PromptRows {
+    return this.#pendingToken === null ? input : this.engine.prepend(this.#pendingToken, input);
+  }
+
+  #advance(input: PromptRows, pendingToken: number | null, logits: Float32Array | null): void {
+    if (input.tokens !== null) {
+      this.#recentTokens = this.#recentTokens.concat(input.tokens.slice(-RECENT_TOKENS)).slice(-RECENT_TOKENS);
+    }
+    this.#nTokens += input.nRows;
+    this.#pendingToken = pendingToken;
+    this.#logits = logits;
+  }
+
+  async #readRows(input: PromptRows, logits: LogitsWanted, options: ReadOptions): Promise<Float32Array> {
+    this.engine.checkAlive();
+    const { program, scheduler } = this.engine;
+    const { signal, onProgress } = options;
+    signal?.throwIfAborted();
+    const timer = new PhaseTimer();
+    const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
+    // Only a read that can be stopped half-way has to be undone.
+    const backup = signal !== undefined && input.nRows > 1 ? program.createSlot() : null;
+    try {
+      if (backup !== null) await program.copySlot(backup, this.slot);
+      return await scheduler.submit({
+        slot: this.slot,
+        nRows: input.nRows,
+        logits,
+        signal,
+        fillRows: (inputs, targetRow, first, nRows) =>
+          this.engine.fillRows(input, position, inputs, targetRow, first, nRows),
+        onRows: (done) => onProgress?.(timer.progress("prefill", done, input.nRows)),
+      });
+    } catch (error) {
+      if (backup !== null && !this.engine.isDisposed) await program.copySlot(this.slot, backup);
+      throw error;
+    } finally {
+      if (backup !== null && !this.engine.isDisposed) program.releaseSlot(backup);
+    }
+  }
+}

@@ -1,0 +1,140 @@
+// One conversation: what the library's user holds. It reads, generates, forks, saves and resets; one call at a time.
+
+import { UsageError } from "../core/errors.ts";
+import { encodeSessionFile } from "../formats/session-file.ts";
+import type { Prompt } from "./engine.ts";
+import { Generation, type GenerateOptions } from "./generation.ts";
+import type { TokenProgress } from "./progress.ts";
+import type { LogitsWanted } from "./scheduler.ts";
+import type { Sequence } from "./sequence.ts";
+
+export interface AppendOptions {
+  /** Stops inside a long prompt too; the session is then as before the call. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: TokenProgress) => void) | undefined;
+}
+
+export interface ForwardOptions extends AppendOptions {
+  /** Which rows to return: after the last token, after every token, or none. Default `last`. */
+  readonly logits?: LogitsWanted | undefined;
+}
+
+/** Slots of sessions that were dropped without `dispose`. */
+const droppedSessions = new FinalizationRegistry<Sequence>((sequence) => {
+  if (!sequence.engine.isDisposed) sequence.engine.program.releaseSlot(sequence.slot);
+});
+
+/** A sequence of tokens and its state. Made by `model.createSession`, `model.restore` and `session.fork`. */
+export class Session implements AsyncDisposable {
+  readonly #sequence: Sequence;
+  #isBusy = false;
+  #isDisposed = false;
+
+  /** @internal */
+  constructor(sequence: Sequence) {
+    this.#sequence = sequence;
+    droppedSessions.register(this, sequence, this);
+  }
+
+  /** Tokens (or embedding rows) read since the empty state. */
+  get nTokens(): number {
+    return this.#sequence.nTokens;
+  }
+
+  /** The last ids read or generated, oldest first, at most 1,024. */
+  get recentTokens(): readonly number[] {
+    return this.#sequence.recentTokens;
+  }
+
+  /**
+   * Reads the prompt, so that what follows continues it. Either all of it is read or, on any error, nothing.
+   * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
+   * @throws UsageError for text without a tokenizer, an unknown id, or a session that is busy or disposed
+   * @throws the signal's reason if aborted
+   */
+  async append(prompt: Prompt, options: AppendOptions = {}): Promise<void> {
+    await this.#exclusively(() => this.#sequence.read(prompt, options));
+  }
+
+  /**
+   * Reads at least one token or row and returns logits.
+   * @returns f32, row-major, yours to keep: `[1, V]` after the last token, `[T, V]` for `all`, empty for `none`
+   * @throws as `append`
+   */
+  async forward(prompt: Prompt, options: ForwardOptions = {}): Promise<Float32Array> {
+    return this.#exclusively(() => this.#sequence.forward(prompt, options.logits ?? "last", options));
+  }
+
+  /**
+   * Continues the sequence, after reading `prompt` if there is one.
+   * @param prompt - as for `append`; null or "" continues what was read before
+   * @returns an async iterable of chunks as they are produced, and a promise of the whole result. It starts when it
+   * is first iterated or awaited, and produces no faster than it is read
+   * @throws UsageError if an option is out of range
+   */
+  generate(prompt: Prompt | null, options: GenerateOptions = {}): Generation {
+    return new Generation(this.#sequence, prompt, options, () => this.#acquire());
+  }
+
+  /** An independent session that continues from here; costs one copy of the state. */
+  async fork(): Promise<Session> {
+    return this.#exclusively(async () => new Session(await this.#sequence.fork()));
+  }
+
+  /** Back to the state the session was created with; nothing of what it read remains. */
+  async reset(): Promise<void> {
+    await this.#exclusively(() => this.#sequence.reset());
+  }
+
+  /** The session as bytes, for `model.restore` in any process; continuing them gives the same bits as going on. */
+  async save(): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#exclusively(async () => encodeSessionFile(await this.#sequence.toFile()));
+  }
+
+  /** The state after every token read: f32, laid out as `model.stateLayout` says; a copy. */
+  async readState(): Promise<Float32Array> {
+    return this.#exclusively(async () => {
+      await this.#sequence.settle();
+      return this.#sequence.engine.program.readSlot(this.#sequence.slot);
+    });
+  }
+
+  /** Frees the state. A session that is merely dropped is freed when it is garbage-collected. */
+  dispose(): void {
+    if (this.#isDisposed) return;
+    if (this.#isBusy) throw new UsageError("The session is busy: abort or await its running call before disposing of it.");
+    this.#isDisposed = true;
+    droppedSessions.unregister(this);
+    const { engine, slot } = this.#sequence;
+    if (!engine.isDisposed) engine.program.releaseSlot(slot);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+    return Promise.resolve();
+  }
+
+  async #exclusively<Result>(work: () => Promise<Result>): Promise<Result> {
+    const release = this.#acquire();
+    try {
+      return await work();
+    } finally {
+      release();
+    }
+  }
+
+  /** @returns a function that gives the session free again */
+  #acquire(): () => void {
+    this.#sequence.engine.checkAlive();
+    if (this.#isDisposed) throw new UsageError("The session has been disposed. Create or restore another.");
+    if (this.#isBusy) {
+      throw new UsageError(
+        "The session is busy with another call. Await that call first, or fork() the session to do both at once.",
+      );
+    }
+    this.#isBusy = true;
+    return () => {
+      this.#isBusy = false;
+    };
+  }
+}
