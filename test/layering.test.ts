@@ -19,11 +19,32 @@ const ENGINE_LAYERS: Readonly<Record<string, readonly string[]>> = {
   model: ["core", "ops", "type:formats"],
   "backends/reference": ["core", "ops"],
   "backends/cpu": ["core", "ops"],
-  runtime: ["core", "formats", "tokenizer", "sampler", "chat", "ops", "model", "backends/reference", "backends/cpu"],
+  runtime: [
+    "core",
+    "formats",
+    "tokenizer",
+    "sampler",
+    "chat",
+    "ops",
+    "model",
+    "backends/reference",
+    "backends/cpu",
+  ],
   "platform/node": ["core", "type:formats", "platform"],
   platform: ["core", "type:formats"],
   // Entry points export what lies below and do nothing else.
-  ".": ["core", "formats", "tokenizer", "sampler", "chat", "ops", "model", "runtime", "platform", "platform/node"],
+  ".": [
+    "core",
+    "formats",
+    "tokenizer",
+    "sampler",
+    "chat",
+    "ops",
+    "model",
+    "runtime",
+    "platform",
+    "platform/node",
+  ],
 };
 
 /** Packages in order; each may import only those before it, by name. */
@@ -65,7 +86,9 @@ function importsOf(file: string): Import[] {
 /** The layer a file of the engine belongs to: the longest folder of the table. */
 function layerOf(file: string): string {
   const folder = relative(ENGINE, dirname(file)).split(sep).join("/");
-  const layers = Object.keys(ENGINE_LAYERS).filter((layer) => folder === layer || folder.startsWith(`${layer}/`));
+  const layers = Object.keys(ENGINE_LAYERS).filter(
+    (layer) => folder === layer || folder.startsWith(`${layer}/`),
+  );
   return layers.sort((a, b) => b.length - a.length)[0] ?? (folder === "" ? "." : folder);
 }
 
@@ -118,9 +141,13 @@ test("packages import only the packages before them, and those by name", () => {
   PACKAGES.forEach(({ folder }, position) => {
     for (const file of sourceFiles(join(ROOT, folder, "src"))) {
       for (const found of importsOf(file)) {
-        const target = PACKAGES.findIndex(({ name }) => found.specifier === name || found.specifier.startsWith(`${name}/`));
+        const target = PACKAGES.findIndex(
+          ({ name }) => found.specifier === name || found.specifier.startsWith(`${name}/`),
+        );
         if (target >= position) broken.push(place(found));
-        const leaves = found.specifier.startsWith(".") && !resolve(dirname(file), found.specifier).startsWith(join(ROOT, folder));
+        const leaves =
+          found.specifier.startsWith(".") &&
+          !resolve(dirname(file), found.specifier).startsWith(join(ROOT, folder));
         if (leaves) broken.push(`${place(found)}, which leaves its package`);
       }
     }
@@ -132,6 +159,10 @@ test("the reader of imports sees static, type-only, re-exported and dynamic ones
   const files = [...sourceFiles(ENGINE)].map((file) => importsOf(file));
   const all = files.flat();
   expect(all.some(({ isType }) => isType)).toBe(true);
-  expect(all.some(({ file, specifier }) => file.endsWith("runtime/backends.ts") && specifier.includes("/cpu/"))).toBe(true);
-  expect(all.some(({ file, specifier }) => file.endsWith("src/node.ts") && specifier === "./index.ts")).toBe(true);
+  expect(
+    all.some(({ file, specifier }) => file.endsWith("runtime/backends.ts") && specifier.includes("/cpu/")),
+  ).toBe(true);
+  expect(all.some(({ file, specifier }) => file.endsWith("src/node.ts") && specifier === "./index.ts")).toBe(
+    true,
+  );
 });

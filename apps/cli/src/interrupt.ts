@@ -9,7 +9,9 @@ export interface InterruptScope {
 }
 
 /** Runs `work` with a signal that SIGINT and SIGTERM abort. */
-export async function withInterrupt<Result>(work: (scope: InterruptScope) => Promise<Result>): Promise<Result> {
+export async function withInterrupt<Result>(
+  work: (scope: InterruptScope) => Promise<Result>,
+): Promise<Result> {
   const controller = new AbortController();
   const onSignal = (): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);

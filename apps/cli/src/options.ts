@@ -49,16 +49,33 @@ export interface ModelFlags {
 /** The flags of every subcommand that runs a model. */
 export function addModelFlags(command: Command): Command {
   return command
-    .addOption(new Option("-m, --model <file>", ".pth, .safetensors, GGUF or rwkv.cpp file, or an address").env("RWKV_MODEL"))
-    .option("--tokenizer <file>", "World vocabulary (.txt, .json) or tokenizer.json (default: found beside the model)")
-    .addOption(new Option("--backend <name>", "what computes").choices(BACKEND_NAMES).default("cpu"))
-    .addOption(new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(CONVERT_DTYPES))
     .addOption(
-      new Option("--activations <type>", "precision of activations in quantised products").choices(["f32", "int8"]).default("f32"),
+      new Option("-m, --model <file>", ".pth, .safetensors, GGUF or rwkv.cpp file, or an address").env(
+        "RWKV_MODEL",
+      ),
+    )
+    .option(
+      "--tokenizer <file>",
+      "World vocabulary (.txt, .json) or tokenizer.json (default: found beside the model)",
+    )
+    .addOption(new Option("--backend <name>", "what computes").choices(BACKEND_NAMES).default("cpu"))
+    .addOption(
+      new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(
+        CONVERT_DTYPES,
+      ),
+    )
+    .addOption(
+      new Option("--activations <type>", "precision of activations in quantised products")
+        .choices(["f32", "int8"])
+        .default("f32"),
     )
     .option("--threads <n>", "most threads to use (this version uses one)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)
-    .option("--group-norm-eps <e>", "epsilon of the group norm of v5 to v7 (rwkv.cpp's v5 models want 1e-5)", parseNumber)
+    .option(
+      "--group-norm-eps <e>",
+      "epsilon of the group norm of v5 to v7 (rwkv.cpp's v5 models want 1e-5)",
+      parseNumber,
+    )
     .option("-q, --quiet", "no progress bars")
     .option("-v, --verbose", "say on stderr what is done");
 }

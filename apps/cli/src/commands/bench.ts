@@ -31,7 +31,10 @@ export function addBench(program: Command): void {
     .option("-r, --repeats <n>", "measurements of each, after one that is not counted", parsePositiveCount, 5)
     .option("--json", "print rows as JSON")
     .action((flags: BenchFlags) => run(flags));
-  addModelFlags(command).addHelpText("after", "\nExample:\n  $ rwkv bench --model model.gguf --prefill 512 --decode 64");
+  addModelFlags(command).addHelpText(
+    "after",
+    "\nExample:\n  $ rwkv bench --model model.gguf --prefill 512 --decode 64",
+  );
 }
 
 async function run(flags: BenchFlags): Promise<void> {
@@ -49,7 +52,9 @@ async function run(flags: BenchFlags): Promise<void> {
     await writeLine(`${name}, ${megabytes(weightByteLength)} of weights, ${device}, rwkv ${version}`);
     await writeLine("| test | tokens/s, median of repeats | min | max |\n| --- | ---: | ---: | ---: |");
     for (const { test, tokensPerSecond } of rows) {
-      const [median, min, max] = [tokensPerSecond.median, tokensPerSecond.min, tokensPerSecond.max].map((n) => n.toFixed(1));
+      const [median, min, max] = [tokensPerSecond.median, tokensPerSecond.min, tokensPerSecond.max].map((n) =>
+        n.toFixed(1),
+      );
       await writeLine(`| ${test} | ${median} | ${min} | ${max} |`);
     }
   });

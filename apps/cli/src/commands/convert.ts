@@ -24,7 +24,11 @@ export function addConvert(program: Command): void {
     .description("Convert a model to .safetensors or .gguf, chosen by the target's extension.")
     .argument("<in>", "model file or address")
     .argument("<out>", "file to write; replaced only when the new one is complete")
-    .addOption(new Option("--dtype <dtype>", "what matrices are stored as (default: as they are)").choices(CONVERT_DTYPES))
+    .addOption(
+      new Option("--dtype <dtype>", "what matrices are stored as (default: as they are)").choices(
+        CONVERT_DTYPES,
+      ),
+    )
     .option("--tokenizer <file>", "World vocabulary to put into a GGUF (default: found beside the model)")
     .option("-q, --quiet", "no progress bar")
     .addHelpText(
@@ -39,7 +43,8 @@ async function run(input: string, output: string, flags: ConvertFlags): Promise<
   if (format === undefined) {
     throw new UsageError(`Cannot tell the format of ${output}: name it *.safetensors or *.gguf.`);
   }
-  if (resolve(input) === resolve(output)) throw new UsageError(`${output} is the model itself; give another name to write to.`);
+  if (resolve(input) === resolve(output))
+    throw new UsageError(`${output} is the model itself; give another name to write to.`);
   await withInterrupt(async ({ signal }) => {
     const bar = createProgressBar("converting", flags.quiet === true);
     const file = await atomicFile(output);

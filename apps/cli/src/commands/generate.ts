@@ -3,7 +3,15 @@
 import type { Command } from "commander";
 import type { Generation, Model, Session } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
-import { addModelFlags, collect, loadFromFlags, parseCount, parseIds, parseNumber, type ModelFlags } from "../options.ts";
+import {
+  addModelFlags,
+  collect,
+  loadFromFlags,
+  parseCount,
+  parseIds,
+  parseNumber,
+  type ModelFlags,
+} from "../options.ts";
 import { readStdin, writeLine, writeOut } from "../output.ts";
 import { createProgressBar } from "../progress.ts";
 import { writeFileAtomically } from "../write-file.ts";
@@ -29,7 +37,11 @@ export function addGenerate(program: Command): void {
     .argument("<prompt>", 'text to continue; "-" reads stdin, "" continues --state')
     .requiredOption("-n, --max-tokens <n>", "most tokens to produce", parseCount)
     .option("-t, --temperature <t>", "0 takes the likeliest token (default: 1)", parseNumber)
-    .option("--top-p <p>", "sample from the likeliest tokens of this total probability (default: 0.85)", parseNumber)
+    .option(
+      "--top-p <p>",
+      "sample from the likeliest tokens of this total probability (default: 0.85)",
+      parseNumber,
+    )
     .option("--top-k <k>", "sample from the k likeliest tokens (default: off)", parseCount)
     .option("-s, --seed <n>", "the same seed gives the same text (default: random)", parseCount)
     .option("--stop <text>", "end before this text; may be given more than once", collect)

@@ -11,7 +11,10 @@ export function addInspect(program: Command): void {
     .description("Show format, version, sizes and tensors of a model file. Only the header is read.")
     .argument("<file>", "model file or address")
     .option("--json", "print everything as JSON")
-    .addHelpText("after", "\nExamples:\n  $ rwkv inspect model.pth\n  $ rwkv inspect model.gguf --json | jq .version")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ rwkv inspect model.pth\n  $ rwkv inspect model.gguf --json | jq .version",
+    )
     .action((file: string, flags: { readonly json?: boolean }) => run(file, flags.json === true));
 }
 
@@ -55,7 +58,8 @@ function isList(value: MetadataValue): value is readonly MetadataValue[] {
 }
 
 function toText({ config, ...summary }: CheckpointSummary): string {
-  const format = summary.formatVersion === null ? summary.format : `${summary.format} ${summary.formatVersion}`;
+  const format =
+    summary.formatVersion === null ? summary.format : `${summary.format} ${summary.formatVersion}`;
   const dtypes = Object.entries(summary.dtypes).map(([dtype, count]) => `${count} x ${dtype}`);
   const rows = [
     ["file", summary.name],
@@ -73,6 +77,8 @@ function toText({ config, ...summary }: CheckpointSummary): string {
   return [
     ...rows.map(([label, value]) => `${String(label).padEnd(12)}${String(value)}`),
     "",
-    ...summary.tensors.map(({ name, dtype, shape }) => `${name.padEnd(width)}  ${dtype.padEnd(5)}[${shape.join(", ")}]`),
+    ...summary.tensors.map(
+      ({ name, dtype, shape }) => `${name.padEnd(width)}  ${dtype.padEnd(5)}[${shape.join(", ")}]`,
+    ),
   ].join("\n");
 }

@@ -42,8 +42,12 @@ async function run(flags: LogitsFlags): Promise<void> {
   }
   await withInterrupt(async ({ signal }) => {
     await using model = await loadFromFlags(flags, signal);
-    const session = flags.state === undefined ? await model.createSession() : await model.restore(flags.state);
-    const logits = await session.forward(flags.tokens, { logits: flags.all === true ? "all" : "last", signal });
+    const session =
+      flags.state === undefined ? await model.createSession() : await model.restore(flags.state);
+    const logits = await session.forward(flags.tokens, {
+      logits: flags.all === true ? "all" : "last",
+      signal,
+    });
     if (flags.saveState !== undefined) await writeFileAtomically(flags.saveState, await session.save());
     if (flags.out !== undefined) {
       await writeFileAtomically(flags.out, littleEndianBytes(logits));
@@ -52,7 +56,9 @@ async function run(flags: LogitsFlags): Promise<void> {
     const nVocab = model.config.nVocab;
     // Nine significant digits identify an f32.
     const values = Array.from(logits, (value) => Number(value.toPrecision(9)));
-    await writeLine(JSON.stringify({ tokens: flags.tokens, shape: [logits.length / nVocab, nVocab], logits: values }));
+    await writeLine(
+      JSON.stringify({ tokens: flags.tokens, shape: [logits.length / nVocab, nVocab], logits: values }),
+    );
   });
 }
 

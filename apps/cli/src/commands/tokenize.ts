@@ -48,5 +48,7 @@ async function run(text: string, flags: TokenizeFlags): Promise<void> {
 function openTokenizer({ model, tokenizer }: TokenizeFlags): Promise<Tokenizer> {
   if (tokenizer !== undefined) return loadTokenizer(tokenizer);
   if (model !== undefined) return modelTokenizer(model);
-  throw new UsageError("Say which tokenizer: --tokenizer FILE, or --model FILE for the one that belongs to a model.");
+  throw new UsageError(
+    "Say which tokenizer: --tokenizer FILE, or --model FILE for the one that belongs to a model.",
+  );
 }

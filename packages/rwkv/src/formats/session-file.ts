@@ -45,7 +45,9 @@ export interface SessionFile {
 }
 
 export function isSessionFile(bytes: Uint8Array): boolean {
-  return bytes.byteLength >= MAGIC.length && new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) === MAGIC;
+  return (
+    bytes.byteLength >= MAGIC.length && new TextDecoder().decode(bytes.subarray(0, MAGIC.length)) === MAGIC
+  );
 }
 
 export async function encodeSessionFile(file: SessionFile): Promise<Uint8Array<ArrayBuffer>> {
@@ -77,7 +79,9 @@ export async function encodeSessionFile(file: SessionFile): Promise<Uint8Array<A
  */
 export async function decodeSessionFile(bytes: Uint8Array, name: string): Promise<SessionFile> {
   if (!isSessionFile(bytes) || bytes.byteLength < PREFIX_BYTES + CHECKSUM_BYTES) {
-    throw new FormatError(`${name}: expected a saved session, which begins with "${MAGIC}". Give a file that save() wrote.`);
+    throw new FormatError(
+      `${name}: expected a saved session, which begins with "${MAGIC}". Give a file that save() wrote.`,
+    );
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(8, true);
@@ -90,16 +94,22 @@ export async function decodeSessionFile(bytes: Uint8Array, name: string): Promis
   const bodyBytes = bytes.byteLength - CHECKSUM_BYTES;
   const floatsStart = PREFIX_BYTES + headerBytes;
   if (headerBytes > MAX_HEADER_BYTES || floatsStart > bodyBytes) {
-    throw new FormatError(`${name}: the header claims ${headerBytes} bytes, but the file has ${bytes.byteLength}. It is cut short or damaged.`);
+    throw new FormatError(
+      `${name}: the header claims ${headerBytes} bytes, but the file has ${bytes.byteLength}. It is cut short or damaged.`,
+    );
   }
   const checksum = await sha256(bytes.subarray(0, bodyBytes));
   if (checksum.some((byte, i) => byte !== bytes[bodyBytes + i])) {
-    throw new FormatError(`${name}: the checksum does not match: the saved session is cut short or was altered. Save it again.`);
+    throw new FormatError(
+      `${name}: the checksum does not match: the saved session is cut short or was altered. Save it again.`,
+    );
   }
   const header = parseHeader(bytes.subarray(PREFIX_BYTES, floatsStart), name);
   const expectedBytes = floatsStart + 4 * (header.stateElements + header.logitElements);
   if (expectedBytes !== bodyBytes) {
-    throw new FormatError(`${name}: the header announces ${expectedBytes} bytes, but ${bodyBytes} are there. The file is damaged.`);
+    throw new FormatError(
+      `${name}: the header announces ${expectedBytes} bytes, but ${bodyBytes} are there. The file is damaged.`,
+    );
   }
   const floats = new Float32Array(header.stateElements + header.logitElements);
   for (let i = 0; i < floats.length; i++) floats[i] = view.getFloat32(floatsStart + 4 * i, true);
@@ -118,7 +128,9 @@ function parseHeader(bytes: Uint8Array, name: string): SessionHeader {
     throw new FormatError(`${name}: the header of the saved session is not JSON.`, { cause });
   }
   if (isSessionHeader(value)) return value;
-  throw new FormatError(`${name}: the header of the saved session lacks fields or has wrong ones. Save it again.`);
+  throw new FormatError(
+    `${name}: the header of the saved session lacks fields or has wrong ones. Save it again.`,
+  );
 }
 
 function isSessionHeader(value: unknown): value is SessionHeader {

@@ -46,13 +46,21 @@ export async function convert(
   await withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const weights = canonicalWeights(checkpoint);
     if (format === "safetensors") {
-      if (dtype === "q8_0") throw new UsageError("safetensors has no q8_0. Convert to GGUF, or choose f32, f16 or bf16.");
+      if (dtype === "q8_0")
+        throw new UsageError("safetensors has no q8_0. Convert to GGUF, or choose f32, f16 or bf16.");
       const tensors = withProgress(officialTensors(weights, dtype), options);
       await writeSafetensors(sink, tensors, new Map([["format", "pt"]]));
       return;
     }
     const config = detectConfig(weights);
-    const tokenizer = await findTokenizer(platform, opened, checkpoint, config.nVocab, options.tokenizer, signal);
+    const tokenizer = await findTokenizer(
+      platform,
+      opened,
+      checkpoint,
+      config.nVocab,
+      options.tokenizer,
+      signal,
+    );
     const metadata = new Map([
       ...ggufMetadata(weights, { name: baseName(checkpoint.name), dtype }),
       ...tokenizerMetadata(tokenizer, config.nVocab),

@@ -100,7 +100,8 @@ export class Engine {
 
   /** The same input with one token before it. */
   prepend(token: number, input: PromptRows): PromptRows {
-    if (input.tokens !== null) return { nRows: input.nRows + 1, tokens: [token, ...input.tokens], rows: null };
+    if (input.tokens !== null)
+      return { nRows: input.nRows + 1, tokens: [token, ...input.tokens], rows: null };
     const { nEmbd } = this.config;
     const rows = new Float32Array((input.nRows + 1) * nEmbd);
     this.#loaded.embedding.row(token, rows, 0);

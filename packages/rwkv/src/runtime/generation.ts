@@ -67,7 +67,12 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   #result: GenerationResult | null = null;
 
   /** @internal Use `session.generate`. */
-  constructor(sequence: Sequence, prompt: Prompt | null, options: GenerateOptions, acquire: () => () => void) {
+  constructor(
+    sequence: Sequence,
+    prompt: Prompt | null,
+    options: GenerateOptions,
+    acquire: () => () => void,
+  ) {
     this.#sequence = sequence;
     this.#prompt = prompt;
     this.#options = options;
@@ -77,7 +82,8 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     if (!Number.isSafeInteger(this.#maxTokens) || this.#maxTokens < 0) {
       throw new UsageError(`maxTokens is ${this.#maxTokens}; expected a whole number of at least 0.`);
     }
-    if (options.stop?.includes("") === true) throw new UsageError("A stop string is empty; it would end every text at once.");
+    if (options.stop?.includes("") === true)
+      throw new UsageError("A stop string is empty; it would end every text at once.");
     if (options.stop !== undefined && options.stop.length > 0) sequence.engine.requireTokenizer();
   }
 
@@ -96,7 +102,9 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationChunk, void, void> {
     if (this.#isStarted) {
-      throw new UsageError("A generation can be read once: iterate it or await it. Call generate() again for another.");
+      throw new UsageError(
+        "A generation can be read once: iterate it or await it. Call generate() again for another.",
+      );
     }
     this.#isStarted = true;
     const release = this.#acquire();
@@ -134,7 +142,9 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
       }
       if (prompt.length > 0) nPromptTokens = await sequence.read(prompt, { signal, onProgress });
       if (!sequence.canContinue) {
-        throw new UsageError("There is nothing to continue: give a prompt, or restore a session that has read something.");
+        throw new UsageError(
+          "There is nothing to continue: give a prompt, or restore a session that has read something.",
+        );
       }
       prefillMs = prefill.elapsedMs();
       if (nPromptTokens > 0) prefill.measure("rwkv:prefill");

@@ -44,7 +44,11 @@ const DEFAULT_CHUNK = 256;
  * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
  * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
  */
-export async function loadModel(platform: Platform, file: FileSource, options: LoadOptions = {}): Promise<Model> {
+export async function loadModel(
+  platform: Platform,
+  file: FileSource,
+  options: LoadOptions = {},
+): Promise<Model> {
   checkOptions(options);
   const { signal, onProgress } = options;
   const logger = options.logger ?? SILENT_LOGGER;
@@ -52,7 +56,14 @@ export async function loadModel(platform: Platform, file: FileSource, options: L
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const weights = canonicalWeights(checkpoint);
     const config = detectConfig(weights);
-    const tokenizer = await findTokenizer(platform, opened, checkpoint, config.nVocab, options.tokenizer, signal);
+    const tokenizer = await findTokenizer(
+      platform,
+      opened,
+      checkpoint,
+      config.nVocab,
+      options.tokenizer,
+      signal,
+    );
     const fingerprint = await fingerprintOf(config, weights);
     const backend = await createBackend(options.backend ?? "cpu");
     logger.debug(
@@ -71,7 +82,9 @@ export async function loadModel(platform: Platform, file: FileSource, options: L
     performance.measure("rwkv:load", { start, end: performance.now() });
     performance.clearMeasures("rwkv:load");
     const name = baseName(checkpoint.name);
-    logger.debug(`${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`);
+    logger.debug(
+      `${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
+    );
     const engine = new Engine({ name, loaded, fingerprint, tokenizer, logger });
     return new Model(
       engine,
@@ -90,10 +103,14 @@ export async function loadModel(platform: Platform, file: FileSource, options: L
 
 function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {
   if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
-    throw new UsageError(`Unknown backend "${String(backend)}"; expected one of ${BACKEND_NAMES.join(", ")}.`);
+    throw new UsageError(
+      `Unknown backend "${String(backend)}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
+    );
   }
   if (activations !== undefined && activations !== "f32") {
-    throw new UnsupportedError(`activations "${activations}" are not available in this version; use "f32", the default.`);
+    throw new UnsupportedError(
+      `activations "${activations}" are not available in this version; use "f32", the default.`,
+    );
   }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
     throw new UsageError(`threads is ${threads}; expected a whole number of at least 1.`);
@@ -102,6 +119,8 @@ function checkOptions({ backend, activations, threads, chunk, groupNormEps }: Lo
     throw new UsageError(`chunk is ${chunk}; expected a whole number from 1 to 65536.`);
   }
   if (groupNormEps !== undefined && !(groupNormEps > 0 && groupNormEps < 1)) {
-    throw new UsageError(`groupNormEps is ${groupNormEps}; expected a number between 0 and 1, such as 64e-5.`);
+    throw new UsageError(
+      `groupNormEps is ${groupNormEps}; expected a number between 0 and 1, such as 64e-5.`,
+    );
   }
 }

@@ -63,7 +63,9 @@ export class Model implements AsyncDisposable {
         `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
       );
     }
-    return new Session(await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState));
+    return new Session(
+      await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState),
+    );
   }
 
   /**
@@ -72,14 +74,19 @@ export class Model implements AsyncDisposable {
    * @throws UsageError naming both models if the state belongs to another one
    * @throws FormatError if the file is damaged
    */
-  async restore(file: FileSource, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<Session> {
+  async restore(
+    file: FileSource,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<Session> {
     const opened = await openFile(this.#platform, file, options.signal);
     const { source } = opened;
     try {
       const magic = new Uint8Array(Math.min(8, source.byteLength));
       await source.read(0, magic, options.signal);
       if (!isSessionFile(magic)) {
-        const initialState = await withOpened(opened, options.signal, (tuned) => tunedState(tuned, this.config));
+        const initialState = await withOpened(opened, options.signal, (tuned) =>
+          tunedState(tuned, this.config),
+        );
         return await this.createSession({ initialState });
       }
       const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);

@@ -94,7 +94,8 @@ export class Scheduler {
     return candidates.map((waiting, i) => {
       const jobsLeft = candidates.length - i;
       let nRows = Math.min(waiting.job.nRows - waiting.done, Math.floor(rowsLeft / jobsLeft));
-      if (waiting.job.logits === "all") nRows = Math.min(nRows, Math.max(1, Math.floor(logitRowsLeft / jobsLeft)));
+      if (waiting.job.logits === "all")
+        nRows = Math.min(nRows, Math.max(1, Math.floor(logitRowsLeft / jobsLeft)));
       rowsLeft -= nRows;
       logitRowsLeft -= waiting.job.logits === "all" ? nRows : 1;
       return { waiting, nRows };

@@ -164,7 +164,9 @@ export class Sequence {
 
   #advance(input: PromptRows, pendingToken: number | null, logits: Float32Array | null): void {
     if (input.tokens !== null) {
-      this.#recentTokens = this.#recentTokens.concat(input.tokens.slice(-RECENT_TOKENS)).slice(-RECENT_TOKENS);
+      this.#recentTokens = this.#recentTokens
+        .concat(input.tokens.slice(-RECENT_TOKENS))
+        .slice(-RECENT_TOKENS);
     }
     this.#nTokens += input.nRows;
     this.#pendingToken = pendingToken;

@@ -102,7 +102,8 @@ export class Session implements AsyncDisposable {
   /** Frees the state. A session that is merely dropped is freed when it is garbage-collected. */
   dispose(): void {
     if (this.#isDisposed) return;
-    if (this.#isBusy) throw new UsageError("The session is busy: abort or await its running call before disposing of it.");
+    if (this.#isBusy)
+      throw new UsageError("The session is busy: abort or await its running call before disposing of it.");
     this.#isDisposed = true;
     droppedSessions.unregister(this);
     const { engine, slot } = this.#sequence;

@@ -19,7 +19,11 @@ export interface OpenedFile {
   readonly hasLocalFolder: boolean;
 }
 
-export async function openFile(platform: Platform, file: FileSource, signal?: AbortSignal): Promise<OpenedFile> {
+export async function openFile(
+  platform: Platform,
+  file: FileSource,
+  signal?: AbortSignal,
+): Promise<OpenedFile> {
   if (typeof file === "string" || file instanceof URL) {
     return {
       source: await platform.open(file, signal),

@@ -23,7 +23,11 @@ const WORLD_FILES = ["rwkv_vocab_v20230424.txt", "rwkv_vocab_v20230424.json", "v
 const HUGGINGFACE_FILES = ["20B_tokenizer.json", "tokenizer.json"];
 
 /** Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content. */
-export async function loadTokenizer(platform: Platform, file: FileSource, signal?: AbortSignal): Promise<Tokenizer> {
+export async function loadTokenizer(
+  platform: Platform,
+  file: FileSource,
+  signal?: AbortSignal,
+): Promise<Tokenizer> {
   const { source } = await openFile(platform, file, signal);
   return readTokenizer(source, signal);
 }
@@ -32,7 +36,11 @@ export async function loadTokenizer(platform: Platform, file: FileSource, signal
  * The tokenizer that belongs to a model; only the model's header is read.
  * @throws UsageError if there is none inside or beside it
  */
-export async function modelTokenizer(platform: Platform, file: FileSource, signal?: AbortSignal): Promise<Tokenizer> {
+export async function modelTokenizer(
+  platform: Platform,
+  file: FileSource,
+  signal?: AbortSignal,
+): Promise<Tokenizer> {
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const { nVocab } = detectConfig(canonicalWeights(checkpoint));
     const tokenizer = await findTokenizer(platform, opened, checkpoint, nVocab, undefined, signal);
@@ -66,7 +74,8 @@ export async function findTokenizer(
     }
     return tokenizer;
   }
-  if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv") return worldTokenizerFromGguf(checkpoint.metadata);
+  if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv")
+    return worldTokenizerFromGguf(checkpoint.metadata);
   if (nVocab === BYTE_VOCAB) return createByteTokenizer();
   if (!opened.hasLocalFolder) return null;
   const names = nVocab === WORLD_VOCAB ? WORLD_FILES : HUGGINGFACE_FILES;

@@ -11,7 +11,7 @@ import type { ByteSource } from "../../core/byte-source.ts";
 import { countElements, DTYPES, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { MetadataValue } from "../checkpoint.ts";
-import { readCount, readString, readTypedValue } from "./read-values.ts";
+import { readCount, readName, readTypedValue } from "./read-values.ts";
 import { alignUp, DEFAULT_ALIGNMENT, MAX_DIMENSIONS, TENSOR_TYPES } from "./types.ts";
 
 const MAGIC = 0x46554747; // "GGUF"
@@ -51,7 +51,7 @@ export async function readHeader(source: ByteSource): Promise<GgufHeader> {
 
   const metadata = new Map<string, MetadataValue>();
   for (let i = 0; i < nPairs; i++) {
-    const key = await readString(reader, `the key of metadata pair ${i}`);
+    const key = await readName(reader, `the key of metadata pair ${i}`);
     if (metadata.has(key)) {
       throw new FormatError(
         `${source.name}: the metadata key "${key}" stands twice, before byte ${reader.position}. ` +
@@ -98,7 +98,7 @@ async function readVersion(reader: ByteReader): Promise<number> {
 /** One entry of the tensor table; `position` is still relative to the start of the data. */
 async function readEntry(reader: ByteReader, index: number): Promise<GgufTensorEntry> {
   const file = reader.source.name;
-  const name = await readString(reader, `the name of tensor ${index}`);
+  const name = await readName(reader, `the name of tensor ${index}`);
   const what = `tensor "${name}"`;
   await reader.ensure(4, `the number of dimensions of ${what}`);
   const nDimensions = reader.u32();

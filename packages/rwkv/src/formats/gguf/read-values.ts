@@ -12,6 +12,8 @@ const HEADER_LIMIT_BYTES = 32 * 2 ** 20;
 /** Arrays within arrays; none of the published keys goes beyond 1. */
 const MAX_NESTED_ARRAYS = 8;
 
+const MAX_NAME_BYTES = 65535;
+
 /** Elements of fixed width that are brought into the reader's window at a time. */
 const PIECE_ELEMENTS = 4096;
 
@@ -49,6 +51,18 @@ export async function readString(reader: ByteReader, what: string): Promise<stri
   const byteLength = await readCount(reader, 1, `the length of ${what}`);
   await reader.ensure(byteLength, what);
   return utf8.decode(reader.bytes(byteLength));
+}
+
+/** A key or a tensor's name: a string of at most 65,535 bytes, the format's own limit for keys. */
+export async function readName(reader: ByteReader, what: string): Promise<string> {
+  const { position } = reader;
+  const name = await readString(reader, what);
+  const byteLength = reader.position - position - 8;
+  if (byteLength <= MAX_NAME_BYTES) return name;
+  throw new FormatError(
+    `${reader.source.name}: ${what} at byte ${position} has ${byteLength} bytes, but a name has at most ` +
+      `${MAX_NAME_BYTES}. The file is damaged: download it again.`,
+  );
 }
 
 type FixedWidthType = Exclude<GgufValueType, "string" | "array">;

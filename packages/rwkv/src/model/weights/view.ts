@@ -12,10 +12,13 @@ import type { CheckpointTensor } from "../../formats/checkpoint.ts";
 export type LoraOrder = "in-out" | "out-in" | "by-shape";
 
 /**
- * Whether decays and bonuses are the trained parameters (`raw`) or what the recurrence uses (`applied`), as in
- * rwkv.cpp's files. Only those tensors of v4 and v5 differ between the two.
+ * What the values of v4's and v5's decays and bonuses are; all other tensors are `raw`.
+ *
+ * - `raw`: as official files store them
+ * - `applied`: what the recurrence uses, as in rwkv.cpp's files
+ * - `logarithm`: the bonus of the oldest v5 models, `time_first`, whose exponential the recurrence uses
  */
-export type WeightForm = "raw" | "applied";
+export type WeightForm = "raw" | "applied" | "logarithm";
 
 /** A tensor as a naming scheme hands it on. */
 export interface TensorView {

@@ -11,9 +11,9 @@ import { countElements } from "../../core/dtype.ts";
  * - `currentShare`: v4 and v5 store the share of the current token, the operation wants that of the previous: 1 - m
  * - `logDecay4`: -exp(raw), the logarithm of v4's decay
  * - `decay5`: exp(-exp(raw))
- * - `logBonus5`: exp(raw), the bonus of the oldest v5 models
+ * - `bonus5`: as stored, unless the file holds its logarithm
  */
-export type VectorMeaning = "asStored" | "currentShare" | "logDecay4" | "decay5" | "logBonus5";
+export type VectorMeaning = "asStored" | "currentShare" | "logDecay4" | "decay5" | "bonus5";
 
 /** What a weight is, which decides its orientation in files and what may be done to it. */
 export type WeightKind = "vector" | "matrix" | "loraDown" | "loraUp" | "embedding" | "position";

@@ -16,6 +16,8 @@ import {
   type GgufValueType,
 } from "./types.ts";
 
+export type { GgufArray, GgufValue } from "./types.ts";
+
 const VERSION = 3;
 const MAX_ALIGNMENT = 65536;
 
@@ -65,9 +67,9 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>): number {
     if (alignment >= 8 && alignment <= MAX_ALIGNMENT && Number.isInteger(Math.log2(alignment)))
       return alignment;
   }
+  const found = given.type === "array" ? "an array" : `${given.type} ${given.value.toString()}`;
   throw new UsageError(
-    `general.alignment should be a u32 and a power of two from 8 to ${MAX_ALIGNMENT}, but is ` +
-      `${given.type} ${String(given.value)}.`,
+    `general.alignment should be a u32 and a power of two from 8 to ${MAX_ALIGNMENT}, but is ${found}.`,
   );
 }
 

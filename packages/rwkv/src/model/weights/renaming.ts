@@ -1,0 +1,32 @@
+// Translation tables from a naming scheme's names to the official ones: whole names, and names within a layer. A name
+// that no table knows stays what it is, so that it can be reported as the file has it.
+
+export interface NameTable {
+  /** Names outside the layers. */
+  readonly globals: Readonly<Record<string, string>>;
+  /** What stands before the layer's number, `model.layers.`. */
+  readonly layerPrefix: string;
+  /** Names inside a layer, without prefix and number. */
+  readonly layer: Readonly<Record<string, string>>;
+}
+
+/** Both norms' tensors under `from` and `to`. */
+export function normNames(from: string, to: string): Record<string, string> {
+  return { [`${from}.weight`]: `${to}.weight`, [`${from}.bias`]: `${to}.bias` };
+}
+
+export function translate(name: string, table: NameTable): string {
+  const whole = lookUp(table.globals, name);
+  if (whole !== undefined) return whole;
+  if (name.startsWith(table.layerPrefix)) {
+    const [, index, inner] = /^(\d+)\.(.*)$/s.exec(name.slice(table.layerPrefix.length)) ?? [];
+    const translated = inner === undefined ? undefined : lookUp(table.layer, inner);
+    if (translated !== undefined) return `blocks.${index!}.${translated}`;
+  }
+  return name;
+}
+
+/** Names are the file's: one called `constructor` must find nothing. */
+function lookUp(table: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}
