@@ -112,7 +112,13 @@ export function forward5(
 }
 
 /** Time mix of one layer: reads s.xn, leaves the residual branch in s.dx, advances `state`. */
-function timeMix(ops: Ops, p: TimeMix5, state: LayerState, s: Scratch5, { heads, groupNormEps }: HeadOptions): void {
+function timeMix(
+  ops: Ops,
+  p: TimeMix5,
+  state: LayerState,
+  s: Scratch5,
+  { heads, groupNormEps }: HeadOptions,
+): void {
   if (p.gate === null) {
     ops.tokenShift([s.xr, s.xk, s.xv], s.xn, state.attShift, [p.mixR, p.mixK, p.mixV]);
   } else {

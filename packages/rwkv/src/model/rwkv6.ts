@@ -111,7 +111,13 @@ export function forward6(
 }
 
 /** Time mix of one layer: reads s.xn, leaves the residual branch in s.dx, advances `state`. */
-function timeMix(ops: Ops, p: TimeMix6, state: LayerState, s: Scratch6, { heads, groupNormEps }: HeadOptions): void {
+function timeMix(
+  ops: Ops,
+  p: TimeMix6,
+  state: LayerState,
+  s: Scratch6,
+  { heads, groupNormEps }: HeadOptions,
+): void {
   ops.shiftDelta(s.delta, s.xn, state.attShift);
   ops.addMul(s.xx, s.xn, s.delta, p.mixX);
   shift(ops, s.xw, p.shiftW, s);

@@ -125,7 +125,13 @@ export function forward7(
 }
 
 /** Time mix of one layer: reads s.xn, leaves the residual branch in s.dx, advances `state`. */
-function timeMix(ops: Ops, p: TimeMix7, state: LayerState, s: Scratch7, { heads, groupNormEps }: HeadOptions): void {
+function timeMix(
+  ops: Ops,
+  p: TimeMix7,
+  state: LayerState,
+  s: Scratch7,
+  { heads, groupNormEps }: HeadOptions,
+): void {
   ops.tokenShift([s.xr, s.xw, s.xk, s.xv, s.xa, s.xg], s.xn, state.attShift, p.mix);
 
   ops.matmul(s.r, p.receptance, s.xr);

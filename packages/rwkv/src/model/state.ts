@@ -93,7 +93,12 @@ export async function tunedState(
     );
   }
   const fallback = checkpoint.format === "safetensors" ? "key-value" : "value-key";
-  return stateFromTimeState(checkpoint.name, { layers, orientation: options.orientation ?? fallback }, config, signal);
+  return stateFromTimeState(
+    checkpoint.name,
+    { layers, orientation: options.orientation ?? fallback },
+    config,
+    signal,
+  );
 }
 
 /** The initial state block out of the `time_state` tensors of every layer. */
@@ -105,7 +110,9 @@ export async function stateFromTimeState(
 ): Promise<Float32Array> {
   const { heads, headSize } = config;
   if (heads === null || headSize === null) {
-    throw new UnsupportedError(`${source}: RWKV-4 has no matrix state, so "time_state" has no meaning for it.`);
+    throw new UnsupportedError(
+      `${source}: RWKV-4 has no matrix state, so "time_state" has no meaning for it.`,
+    );
   }
   const layout = stateLayout(config);
   const block = new Float32Array(layout.nElements);

@@ -39,7 +39,8 @@ const INTEGER_RANGES: Partial<Readonly<Record<GgufValueType, readonly [bigint, b
  * @param tensors - with the names, dtypes and shapes (PyTorch order) that the file shall have
  * @param metadata - in the order of the file; `general.alignment` is obeyed
  * @throws UsageError for a name given twice, a value outside its type, an alignment that is no power of two from 8 to 65536
- * @throws UnsupportedError for more than four dimensions, or a dtype that GGUF does not have; nothing is written then
+ * @throws UnsupportedError for more than four dimensions, or a dtype that GGUF does not have
+ * @throws ShapeError for rows that are not whole blocks; in all these cases nothing is written
  */
 export async function writeGguf(
   sink: ByteSink,

@@ -16,8 +16,7 @@ import {
 } from "./pickle-values.ts";
 
 /** What to do about a file with more in it than tensors. */
-export const SAVE_WEIGHTS_ALONE =
-  `Load it with PyTorch and save the weights alone: torch.save(model.state_dict(), "model.pth").`;
+export const SAVE_WEIGHTS_ALONE = `Load it with PyTorch and save the weights alone: torch.save(model.state_dict(), "model.pth").`;
 
 const STORAGE_CLASSES: ReadonlyMap<string, StorageDType> = new Map<string, StorageDType>([
   ["BFloat16Storage", "bf16"],
@@ -105,7 +104,8 @@ export function buildOrderedDict(args: readonly PickleValue[], where: string): P
   if (pairs === undefined) return { kind: "dict", entries };
   if (args.length === 1 && typeof pairs === "object" && pairs?.kind === "list") {
     for (const pair of pairs.items) {
-      const items = typeof pair === "object" && (pair?.kind === "list" || pair?.kind === "tuple") ? pair.items : [];
+      const items =
+        typeof pair === "object" && (pair?.kind === "list" || pair?.kind === "tuple") ? pair.items : [];
       if (items.length !== 2) {
         throw new FormatError(
           `${where}: expected pairs for an OrderedDict, found ${describeValue(pair)}. The file is damaged.`,

@@ -259,7 +259,9 @@ class PickleMachine {
       case OP.STACK_GLOBAL: {
         const [module, name] = this.#popN(2);
         if (typeof module !== "string" || typeof name !== "string") {
-          this.#fail(`expected the module and name of a symbol, found ${describeValue(module)} and ${describeValue(name)}`);
+          this.#fail(
+            `expected the module and name of a symbol, found ${describeValue(module)} and ${describeValue(name)}`,
+          );
         }
         this.#create(findGlobal(module, name, this.#where()));
         break;
@@ -298,7 +300,9 @@ class PickleMachine {
   result(): Unpickled {
     const [value] = this.#stack;
     if (value === undefined || this.#stack.length !== 1 || this.#marks.length !== 0) {
-      this.#fail(`the pickle ends with ${this.#stack.length} values and ${this.#marks.length} open marks instead of one value`);
+      this.#fail(
+        `the pickle ends with ${this.#stack.length} values and ${this.#marks.length} open marks instead of one value`,
+      );
     }
     return { value, storages: this.#storages };
   }
@@ -312,7 +316,9 @@ class PickleMachine {
   }
 
   #failLimit(what: string): never {
-    throw new FormatError(`${this.#where()}: the pickle has more than ${what}. It is damaged or no model. ${SAVE_WEIGHTS_ALONE}`);
+    throw new FormatError(
+      `${this.#where()}: the pickle has more than ${what}. It is damaged or no model. ${SAVE_WEIGHTS_ALONE}`,
+    );
   }
 
   // The stack
@@ -335,7 +341,8 @@ class PickleMachine {
 
   #charge(nCreated: number): void {
     this.#nCreated += nCreated;
-    if (this.#nCreated > MAX_CREATED_VALUES) this.#failLimit(`${MAX_CREATED_VALUES} tuples, lists and dictionaries`);
+    if (this.#nCreated > MAX_CREATED_VALUES)
+      this.#failLimit(`${MAX_CREATED_VALUES} tuples, lists and dictionaries`);
   }
 
   /** How many values lie above the innermost mark, out of reach of which nothing may be popped. */
@@ -344,7 +351,8 @@ class PickleMachine {
   }
 
   #popN(n: number): PickleValue[] {
-    if (this.#nAvailable() < n) this.#fail(`${n} values are needed from the stack, but it has ${this.#nAvailable()}`);
+    if (this.#nAvailable() < n)
+      this.#fail(`${n} values are needed from the stack, but it has ${this.#nAvailable()}`);
     return this.#stack.splice(this.#stack.length - n, n);
   }
 
@@ -468,7 +476,8 @@ class PickleMachine {
       const byte = this.#reader.u8();
       if (byte === LINE_FEED) return line;
       line += String.fromCharCode(byte);
-      if (line.length > MAX_GLOBAL_BYTES) this.#fail(`the name of a symbol has more than ${MAX_GLOBAL_BYTES} bytes`);
+      if (line.length > MAX_GLOBAL_BYTES)
+        this.#fail(`the name of a symbol has more than ${MAX_GLOBAL_BYTES} bytes`);
     }
   }
 }

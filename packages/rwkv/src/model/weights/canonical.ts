@@ -58,6 +58,7 @@ export type StateOrientation = "value-key" | "key-value";
  */
 export function canonicalWeights(checkpoint: Checkpoint): CanonicalWeights {
   const source = checkpoint.name;
+  refuseTunedState(checkpoint);
   const scheme = applyScheme(checkpoint);
   const tensors = new Map(scheme.tensors);
   refuseExperiments(source, tensors);
@@ -94,6 +95,15 @@ function applyScheme(checkpoint: Checkpoint): SchemeResult {
     );
   }
   return officialScheme(checkpoint);
+}
+
+function refuseTunedState({ name, tensors }: Checkpoint): void {
+  if (tensors.size === 0) return;
+  for (const tensorName of tensors.keys()) if (!tensorName.endsWith(".time_state")) return;
+  throw new UnsupportedError(
+    `${name}: holds nothing but "time_state" tensors: it is a tuned initial state, not a model. ` +
+      `Load the model it was made for and start a session from this state.`,
+  );
 }
 
 function refuseExperiments(source: string, tensors: ReadonlyMap<string, TensorView>): void {
@@ -171,7 +181,8 @@ function orient(source: string, rule: WeightRule, view: TensorView): TensorView 
       const isOfficial = String(shape) === String(rule.officialShape);
       const isOriented = String(shape) === String(rule.shape);
       // a square one is taken for official, where the scheme leaves it open
-      if (isOfficial && view.loraOrder !== "out-in") return transposed({ ...view, shape: rule.officialShape });
+      if (isOfficial && view.loraOrder !== "out-in")
+        return transposed({ ...view, shape: rule.officialShape });
       if (isOriented && view.loraOrder !== "in-out") return view;
     }
   }

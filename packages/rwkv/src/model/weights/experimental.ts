@@ -42,7 +42,8 @@ export function findExperiment(names: Iterable<string>): { name: string; what: s
   let found: { name: string; what: string; rank: number } | null = null;
   for (const name of names) {
     const rank = EXPERIMENTS.findIndex(({ pattern }) => pattern.test(name));
-    if (rank >= 0 && (found === null || rank < found.rank)) found = { name, what: EXPERIMENTS[rank]!.what, rank };
+    if (rank >= 0 && (found === null || rank < found.rank))
+      found = { name, what: EXPERIMENTS[rank]!.what, rank };
   }
   return found;
 }

@@ -122,7 +122,12 @@ function restoreHeads(checkpoint: Checkpoint, tensors: Map<string, TensorView>):
     if (!name.endsWith(".att.r_k") || withoutUnits(view.shape).length > 1) continue;
     const headSize = checkpoint.metadata.get("rwkv7.wkv.head_size");
     const width = countElements(view.shape);
-    if (typeof headSize !== "number" || !Number.isInteger(headSize) || headSize < 1 || width % headSize !== 0) {
+    if (
+      typeof headSize !== "number" ||
+      !Number.isInteger(headSize) ||
+      headSize < 1 ||
+      width % headSize !== 0
+    ) {
       throw new FormatError(
         `${checkpoint.name}: metadata key "rwkv7.wkv.head_size" should divide the ${width} elements of ` +
           `"${view.fileName}", but it is ${String(headSize)}. Convert the model again.`,

@@ -39,10 +39,13 @@ export function officialScheme(checkpoint: Checkpoint, loraOrder: LoraOrder = "b
   const names = [...checkpoint.tensors.keys()];
   const wrapper = wrapperOf(names);
   const stripped = names.map((name) => name.slice(wrapper.length));
-  const classPrefix = CLASS_PREFIXES.find((prefix) => stripped.some((name) => name.startsWith(`${prefix}blocks.0.`)));
+  const classPrefix = CLASS_PREFIXES.find((prefix) =>
+    stripped.some((name) => name.startsWith(`${prefix}blocks.0.`)),
+  );
   const official = (name: string): string => {
     let result = name.slice(wrapper.length);
-    if (classPrefix !== undefined && result.startsWith(classPrefix)) result = result.slice(classPrefix.length);
+    if (classPrefix !== undefined && result.startsWith(classPrefix))
+      result = result.slice(classPrefix.length);
     return fromClassName(result);
   };
 

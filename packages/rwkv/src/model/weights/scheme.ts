@@ -18,7 +18,12 @@ export interface SchemeResult {
 }
 
 /** @throws FormatError if two tensors of the file get the same name */
-export function addView(checkpoint: Checkpoint, tensors: Map<string, TensorView>, name: string, view: TensorView): void {
+export function addView(
+  checkpoint: Checkpoint,
+  tensors: Map<string, TensorView>,
+  name: string,
+  view: TensorView,
+): void {
   const other = tensors.get(name);
   if (other !== undefined) {
     throw new FormatError(

@@ -1,0 +1,75 @@
+// Which object of a .pth file is the dictionary of weights, and what else such files hold: states, whole training runs,
+// weights already converted for the pip package's own use.
+
+import { FormatError, UnsupportedError } from "../../core/errors.ts";
+import { SAVE_WEIGHTS_ALONE } from "./globals.ts";
+import { describeValue, type PickleDict, type PickleTensor, type PickleValue } from "./pickle-values.ts";
+
+/** Keys under which trainers keep the weights beside other things. */
+const WRAPPERS = ["state_dict", "model"];
+/** Keys that ChatRWKV's `RWKV(..., convert_and_save_and_exit=...)` adds. */
+const CONVERTED_KEYS = ["_strategy", "_version"];
+const NAMES_SHOWN = 5;
+
+/**
+ * The tensors of the dictionary, by name, in file order. Entries that are no tensors are left out: trainers put scalars
+ * beside the weights.
+ * @throws UnsupportedError for a saved state or weights in converted form
+ * @throws FormatError if there is no dictionary of tensors
+ */
+export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<string, PickleTensor> {
+  if (isList(top) && top.items.length > 0 && top.items.every(isTensor)) {
+    throw new UnsupportedError(
+      `${sourceName}: this is a list of ${top.items.length} tensors, such as a state saved by the Python package, expected ` +
+        `a model's weights by name. Give the model's own .pth file.`,
+    );
+  }
+  if (!isDict(top)) {
+    throw new FormatError(
+      `${sourceName}: expected a dictionary of tensors, found ${describeValue(top)}. ${SAVE_WEIGHTS_ALONE}`,
+    );
+  }
+  const tensors = namedTensors(top);
+  const dict = tensors.size > 0 ? top : unwrap(top);
+  if (dict.entries.size > 0 && CONVERTED_KEYS.some((key) => dict.entries.has(key))) {
+    throw new UnsupportedError(
+      `${sourceName}: these weights were converted for one strategy of the Python package (the key "_strategy" or ` +
+        `"_version" says so): transposed, rescaled or rounded. Use the original .pth file they were made from.`,
+    );
+  }
+  const found = dict === top ? tensors : namedTensors(dict);
+  if (found.size > 0) return found;
+  const names = [...top.entries.keys()].slice(0, NAMES_SHOWN).map(describeValue).join(", ");
+  throw new FormatError(
+    `${sourceName}: expected a dictionary of tensors, found one of ${top.entries.size} entries without any` +
+      `${names === "" ? "" : ` (${names})`}. ${SAVE_WEIGHTS_ALONE}`,
+  );
+}
+
+function unwrap(top: PickleDict): PickleDict {
+  for (const key of WRAPPERS) {
+    const inner = top.entries.get(key);
+    if (isDict(inner)) return inner;
+  }
+  return top;
+}
+
+function namedTensors(dict: PickleDict): Map<string, PickleTensor> {
+  const tensors = new Map<string, PickleTensor>();
+  for (const [name, value] of dict.entries) {
+    if (typeof name === "string" && isTensor(value)) tensors.set(name, value);
+  }
+  return tensors;
+}
+
+function isTensor(value: PickleValue | undefined): value is PickleTensor {
+  return typeof value === "object" && value?.kind === "tensor";
+}
+
+function isDict(value: PickleValue | undefined): value is PickleDict {
+  return typeof value === "object" && value?.kind === "dict";
+}
+
+function isList(value: PickleValue | undefined): value is Extract<PickleValue, { kind: "list" }> {
+  return typeof value === "object" && value?.kind === "list";
+}

@@ -1,0 +1,69 @@
+// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in their
+// stored type, so that a device never needs room for them; one row is decoded at a time.
+
+import { decodeToF32 } from "../core/decode.ts";
+import { byteLengthOf } from "../core/dtype.ts";
+import type { CanonicalWeight } from "./weights/canonical.ts";
+import { checkFirstRow, readValues } from "./values.ts";
+
+/** `emb.weight`, `[V, C]`. */
+export interface EmbeddingTable {
+  readonly nVocab: number;
+  readonly nEmbd: number;
+  /** Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab. */
+  row(id: number, out: Float32Array, offset: number): void;
+}
+
+/** Rows by position in the sequence; zeros beyond the table, as the official runner does. */
+export interface PositionTable {
+  readonly nPositions: number;
+  row(position: number, out: Float32Array, offset: number): void;
+}
+
+/** @throws FormatError if the first row is not finite */
+export async function readEmbeddingTable(
+  source: string,
+  weight: CanonicalWeight,
+  signal?: AbortSignal,
+): Promise<EmbeddingTable> {
+  const [nVocab, nEmbd] = weight.shape as readonly [number, number];
+  const bytes = new Uint8Array(weight.byteLength);
+  await weight.read(bytes, signal);
+  checkFirstRow(source, weight, bytes);
+  const rowByteLength = byteLengthOf(weight.dtype, [nEmbd]);
+  return {
+    nVocab,
+    nEmbd,
+    row(id, out, offset) {
+      const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
+      decodeToF32(weight.dtype, row, out.subarray(offset, offset + nEmbd));
+    },
+  };
+}
+
+/**
+ * The sum of v4neo's two tables of P rows: position t takes row t mod P of `x` and row floor(t / P) of `y`, for
+ * t < P * P - 1. Source: RWKV-LM, RWKV-v4neo/src/model.py, `pos_emb`.
+ */
+export async function readPositionTable(
+  nPositions: number,
+  x: CanonicalWeight,
+  y: CanonicalWeight,
+  signal?: AbortSignal,
+): Promise<PositionTable> {
+  const [side, nEmbd] = x.shape as readonly [number, number];
+  const columns = await readValues(x, signal);
+  const rows = await readValues(y, signal);
+  return {
+    nPositions,
+    row(position, out, offset) {
+      if (position >= nPositions) {
+        out.fill(0, offset, offset + nEmbd);
+        return;
+      }
+      const column = (position % side) * nEmbd;
+      const row = Math.floor(position / side) * nEmbd;
+      for (let i = 0; i < nEmbd; i++) out[offset + i] = columns[column + i]! + rows[row + i]!;
+    },
+  };
+}
