@@ -1,6 +1,6 @@
 // From errors to exit codes and messages. The library throws; only here does something print or exit.
 
-import { RwkvError, UsageError } from "rwkv";
+import { fileErrorCode, RwkvError, UsageError } from "rwkv";
 
 export const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
 
@@ -9,15 +9,9 @@ export class Interrupted extends Error {
   override readonly name = "Interrupted";
 }
 
-/** Whether an error says that a file could not be opened or written, rather than that the command line is wrong. */
-function isFileError(error: UsageError): boolean {
-  const cause = error.cause;
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string";
-}
-
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Interrupted) return EXIT.interrupted;
-  return error instanceof UsageError && !isFileError(error) ? EXIT.usage : EXIT.failure;
+  return error instanceof UsageError && fileErrorCode(error) === null ? EXIT.usage : EXIT.failure;
 }
 
 /** One line for what was foreseen; the stack as well for what was not. */

@@ -3,9 +3,11 @@
 export { blobSource, bytesSource } from "./core/byte-source.ts";
 export type { ByteSource } from "./core/byte-source.ts";
 export type { ByteSink } from "./core/byte-sink.ts";
+export type { EncodedDType } from "./core/decode.ts";
 export type { DType, WeightDType } from "./core/dtype.ts";
 export {
   DeviceError,
+  fileErrorCode,
   FormatError,
   RwkvError,
   ShapeError,
@@ -21,7 +23,7 @@ export type { OpenOptions } from "./runtime/api.ts";
 export { BACKEND_NAMES } from "./runtime/backends.ts";
 export type { BackendName } from "./runtime/backends.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
-export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
 export type { Prompt } from "./runtime/engine.ts";
 export { Generation } from "./runtime/generation.ts";
 export type {

@@ -37,3 +37,14 @@ export class UsageError extends RwkvError {
 export class DeviceError extends RwkvError {
   readonly code = "DEVICE";
 }
+
+/**
+ * Tells a file that cannot be opened or written from any other wrong argument.
+ * @returns the system's code (`ENOENT`, `EISDIR`, `EACCES`) that caused a UsageError; null for all other errors
+ */
+export function fileErrorCode(error: unknown): string | null {
+  if (!(error instanceof UsageError)) return null;
+  const { cause } = error;
+  if (typeof cause !== "object" || cause === null || !("code" in cause)) return null;
+  return typeof cause.code === "string" ? cause.code : null;
+}

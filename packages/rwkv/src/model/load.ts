@@ -21,15 +21,15 @@ export interface LoadProgramOptions {
   /** Most rows of one step. */
   readonly maxRows: number;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
-  readonly groupNormEps?: number;
+  readonly groupNormEps?: number | undefined;
   /**
    * Encodes the matrices in another type at load. `q8_0` is for the large ones: low-rank factors, and matrices whose
    * rows are no multiple of 32, keep 16 bits (f32 becomes f16). Default: as stored.
    */
-  readonly dtype?: EncodedDType;
-  readonly signal?: AbortSignal;
+  readonly dtype?: EncodedDType | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** Bytes as stored in the file; `name` is the official name of the tensor just taken. */
-  readonly onProgress?: (bytesDone: number, bytesTotal: number, name: string) => void;
+  readonly onProgress?: ((bytesDone: number, bytesTotal: number, name: string) => void) | undefined;
 }
 
 /** A model on a device, and what stays on the host. */

@@ -1,30 +1,28 @@
 // From any readable checkpoint to safetensors or GGUF, one tensor in memory at a time.
 
 import type { ByteSink } from "../core/byte-sink.ts";
+import type { EncodedDType } from "../core/decode.ts";
 import type { Platform } from "../core/platform.ts";
 import { UsageError } from "../core/errors.ts";
 import type { CheckpointTensor } from "../formats/checkpoint.ts";
 import { writeGguf, type GgufValue } from "../formats/gguf/write.ts";
 import { writeSafetensors } from "../formats/safetensors/safetensors.ts";
-import { detectConfig } from "../model/config.ts";
 import { ggufMetadata, ggufTensors, officialTensors } from "../model/export.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { LoadProgress } from "./progress.ts";
-import { baseName, withCheckpoint, type FileSource } from "./source.ts";
+import { withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer } from "./tokenizer.ts";
 
 export type ConvertFormat = "safetensors" | "gguf";
 
-/** What matrices are written as; vectors keep their precision. `q8_0` exists in GGUF only. */
-export type ConvertDType = "f32" | "f16" | "bf16" | "q8_0";
-
-export const CONVERT_DTYPES: readonly ConvertDType[] = ["f32", "f16", "bf16", "q8_0"];
+/** What matrices can be written as; `q8_0` exists in GGUF only. */
+export const CONVERT_DTYPES: readonly EncodedDType[] = ["f32", "f16", "bf16", "q8_0"];
 
 export interface ConvertOptions {
   readonly format: ConvertFormat;
   /** Default: as stored, where the format has it; quantised matrices become f16 then. */
-  readonly dtype?: ConvertDType | undefined;
+  readonly dtype?: EncodedDType | undefined;
   /** Written into a GGUF. Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -52,7 +50,7 @@ export async function convert(
       await writeSafetensors(sink, tensors, new Map([["format", "pt"]]));
       return;
     }
-    const config = detectConfig(weights);
+    const { config } = weights;
     const tokenizer = await findTokenizer(
       platform,
       opened,
@@ -62,7 +60,7 @@ export async function convert(
       signal,
     );
     const metadata = new Map([
-      ...ggufMetadata(weights, { name: baseName(checkpoint.name), dtype }),
+      ...ggufMetadata(weights, dtype),
       ...tokenizerMetadata(tokenizer, config.nVocab),
     ]);
     await writeGguf(sink, withProgress(ggufTensors(weights, dtype), options), metadata);

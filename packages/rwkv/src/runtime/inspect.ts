@@ -3,7 +3,7 @@
 import type { Platform } from "../core/platform.ts";
 import { countElements, type DType } from "../core/dtype.ts";
 import type { CheckpointFormat, MetadataValue } from "../formats/checkpoint.ts";
-import { detectConfig, type ModelConfig } from "../model/config.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
 
@@ -52,7 +52,7 @@ export async function inspect(
       format: checkpoint.format,
       formatVersion: checkpoint.formatVersion,
       byteLength: source.byteLength,
-      config: detectConfig(canonicalWeights(checkpoint)),
+      config: canonicalWeights(checkpoint).config,
       nParameters,
       dtypes,
       metadata: checkpoint.metadata,

@@ -1,11 +1,11 @@
 // From a file to a running model: open, recognise, choose the tokenizer, move the weights to the device.
 
+import type { EncodedDType } from "../core/decode.ts";
 import { UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
-import { detectConfig } from "../model/config.ts";
-import { fingerprintOf } from "../model/fingerprint.ts";
-import { loadProgram, type LoadDType } from "../model/load.ts";
+import { fingerprint } from "../model/fingerprint.ts";
+import { loadProgram } from "../model/load.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
@@ -19,7 +19,7 @@ export interface LoadOptions {
   /** Default `cpu`. */
   readonly backend?: BackendName | undefined;
   /** What matrices are re-encoded to while loading. Default: as stored. */
-  readonly dtype?: LoadDType | undefined;
+  readonly dtype?: EncodedDType | undefined;
   /** Precision of activations in products with quantised weights. `int8` is refused: kernels for it do not exist yet. */
   readonly activations?: "f32" | "int8" | undefined;
   /** Most threads to use. The backends of this version use one. */
@@ -55,7 +55,7 @@ export async function loadModel(
   const start = performance.now();
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const weights = canonicalWeights(checkpoint);
-    const config = detectConfig(weights);
+    const { config } = weights;
     const tokenizer = await findTokenizer(
       platform,
       opened,
@@ -64,7 +64,7 @@ export async function loadModel(
       options.tokenizer,
       signal,
     );
-    const fingerprint = await fingerprintOf(config, weights);
+    const identity = await fingerprint(weights, signal);
     const backend = await createBackend(options.backend ?? "cpu");
     logger.debug(
       `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
@@ -85,7 +85,7 @@ export async function loadModel(
     logger.debug(
       `${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
     );
-    const engine = new Engine({ name, loaded, fingerprint, tokenizer, logger });
+    const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer, logger });
     return new Model(
       engine,
       {
@@ -94,7 +94,7 @@ export async function loadModel(
         device: backend.description,
         weightByteLength: loaded.program.weightByteLength,
         stateByteLength: 4 * loaded.program.stateElements,
-        fingerprint,
+        fingerprint: identity,
       },
       platform,
     );

@@ -48,7 +48,7 @@ export class Model implements AsyncDisposable {
     this.config = engine.config;
     this.info = info;
     this.tokenizer = engine.tokenizer;
-    this.stateLayout = stateLayout(engine.config);
+    this.stateLayout = stateLayout(engine.config).tensors;
   }
 
   /**

@@ -5,7 +5,6 @@ import type { ByteSource } from "../core/byte-source.ts";
 import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
-import { detectConfig } from "../model/config.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import { createByteTokenizer } from "../tokenizer/bytes.ts";
 import { openTokenizer } from "../tokenizer/open.ts";
@@ -42,7 +41,7 @@ export async function modelTokenizer(
   signal?: AbortSignal,
 ): Promise<Tokenizer> {
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
-    const { nVocab } = detectConfig(canonicalWeights(checkpoint));
+    const { nVocab } = canonicalWeights(checkpoint).config;
     const tokenizer = await findTokenizer(platform, opened, checkpoint, nVocab, undefined, signal);
     if (tokenizer !== null) return tokenizer;
     throw new UsageError(

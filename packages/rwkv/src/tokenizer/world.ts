@@ -134,8 +134,8 @@ export function vocabularyFromJson(json: unknown, name: string, byteLength: numb
       builder.add(Number(id), Uint8Array.from(token), place);
     } else {
       throw new FormatError(
-        `${name}: ${place}: expected a string or an array of byte values 0 to 255, found ${shown(JSON.stringify(token))}. ` +
-          `The file is damaged or no World vocabulary: get it again.`,
+        `${name}: ${place}: expected a string or an array of byte values 0 to 255, found ` +
+          `${Array.isArray(token) ? "another array" : typeof token}. The file is damaged or no World vocabulary: get it again.`,
       );
     }
   }

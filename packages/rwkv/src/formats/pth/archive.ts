@@ -9,7 +9,7 @@ import { MAX_PICKLE_BYTES } from "./limits.ts";
 import type { PickleStorage, PickleValue } from "./pickle-values.ts";
 import type { StorageFinder } from "./tensors.ts";
 import { unpickle } from "./unpickler.ts";
-import { locateZipData, readZipEntries, type ZipEntry } from "./zip.ts";
+import { checkStored, locateZipData, readZipEntries, type ZipEntry } from "./zip.ts";
 
 const MAX_BYTE_ORDER_BYTES = 16;
 
@@ -23,6 +23,7 @@ export async function readArchive(
 ): Promise<{ value: PickleValue; finder: StorageFinder }> {
   const entries = await readZipEntries(source);
   const root = findRoot(entries, source.name);
+  for (const entry of entries.values()) checkStored(entry, source.name);
   await checkByteOrder(entries.get(`${root}byteorder`), source);
 
   const pickle = entries.get(`${root}data.pkl`)!;

@@ -3,7 +3,14 @@
 
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import { SAVE_WEIGHTS_ALONE } from "./globals.ts";
-import { describeValue, type PickleDict, type PickleTensor, type PickleValue } from "./pickle-values.ts";
+import { MAX_TENSORS } from "./limits.ts";
+import {
+  describeValue,
+  isKind,
+  type PickleDict,
+  type PickleTensor,
+  type PickleValue,
+} from "./pickle-values.ts";
 
 /** Keys under which trainers keep the weights beside other things. */
 const WRAPPERS = ["state_dict", "model"];
@@ -18,27 +25,32 @@ const NAMES_SHOWN = 5;
  * @throws FormatError if there is no dictionary of tensors
  */
 export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<string, PickleTensor> {
-  if (isList(top) && top.items.length > 0 && top.items.every(isTensor)) {
+  if (isKind(top, "list") && top.items.length > 0 && top.items.every((item) => isKind(item, "tensor"))) {
     throw new UnsupportedError(
       `${sourceName}: this is a list of ${top.items.length} tensors, such as a state saved by the Python package, expected ` +
         `a model's weights by name. Give the model's own .pth file.`,
     );
   }
-  if (!isDict(top)) {
+  if (!isKind(top, "dict")) {
     throw new FormatError(
       `${sourceName}: expected a dictionary of tensors, found ${describeValue(top)}. ${SAVE_WEIGHTS_ALONE}`,
     );
   }
-  const tensors = namedTensors(top);
-  const dict = tensors.size > 0 ? top : unwrap(top);
-  if (dict.entries.size > 0 && CONVERTED_KEYS.some((key) => dict.entries.has(key))) {
+  const dict = weightsOf(top);
+  if (CONVERTED_KEYS.some((key) => dict.entries.has(key))) {
     throw new UnsupportedError(
       `${sourceName}: these weights were converted for one strategy of the Python package (the key "_strategy" or ` +
         `"_version" says so): transposed, rescaled or rounded. Use the original .pth file they were made from.`,
     );
   }
-  const found = dict === top ? tensors : namedTensors(dict);
-  if (found.size > 0) return found;
+  const tensors = new Map([...dict.entries].filter(isNamedTensor));
+  if (tensors.size > MAX_TENSORS) {
+    throw new FormatError(
+      `${sourceName}: the file names ${tensors.size} tensors; at most ${MAX_TENSORS} are expected of a model. ` +
+        SAVE_WEIGHTS_ALONE,
+    );
+  }
+  if (tensors.size > 0) return tensors;
   const names = [...top.entries.keys()].slice(0, NAMES_SHOWN).map(describeValue).join(", ");
   throw new FormatError(
     `${sourceName}: expected a dictionary of tensors, found one of ${top.entries.size} entries without any` +
@@ -46,30 +58,15 @@ export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<s
   );
 }
 
-function unwrap(top: PickleDict): PickleDict {
+/** The dictionary itself, or the one inside it that holds the tensors. */
+function weightsOf(top: PickleDict): PickleDict {
   for (const key of WRAPPERS) {
     const inner = top.entries.get(key);
-    if (isDict(inner)) return inner;
+    if (isKind(inner, "dict") && [...inner.entries].some(isNamedTensor)) return inner;
   }
   return top;
 }
 
-function namedTensors(dict: PickleDict): Map<string, PickleTensor> {
-  const tensors = new Map<string, PickleTensor>();
-  for (const [name, value] of dict.entries) {
-    if (typeof name === "string" && isTensor(value)) tensors.set(name, value);
-  }
-  return tensors;
-}
-
-function isTensor(value: PickleValue | undefined): value is PickleTensor {
-  return typeof value === "object" && value?.kind === "tensor";
-}
-
-function isDict(value: PickleValue | undefined): value is PickleDict {
-  return typeof value === "object" && value?.kind === "dict";
-}
-
-function isList(value: PickleValue | undefined): value is Extract<PickleValue, { kind: "list" }> {
-  return typeof value === "object" && value?.kind === "list";
+function isNamedTensor(entry: [PickleValue, PickleValue]): entry is [string, PickleTensor] {
+  return typeof entry[0] === "string" && isKind(entry[1], "tensor");
 }

@@ -7,6 +7,7 @@ import { MAX_RANK } from "./limits.ts";
 import {
   describeValue,
   isCount,
+  isKind,
   type PickleDict,
   type PickleGlobal,
   type PickleStorage,
@@ -59,7 +60,7 @@ export function findGlobal(module: string, name: string, where: string): PickleG
     );
   }
   throw new FormatError(
-    `${where}: the file asks to run ${JSON.stringify(symbol)}, which is not needed for weights and is never done. ` +
+    `${where}: the file asks for ${JSON.stringify(symbol)}, which weights do not need and which is never run. ` +
       SAVE_WEIGHTS_ALONE,
   );
 }
@@ -69,14 +70,12 @@ export function findGlobal(module: string, name: string, where: string): PickleG
  * value, None or (view key, offset, count), for a part of it.
  */
 export function storageOfPersistentId(id: PickleValue, where: string): PickleStorage {
-  const items = typeof id === "object" && id?.kind === "tuple" ? id.items : [];
+  const items = isKind(id, "tuple") ? id.items : [];
   const [tag, storageClass, key, , nStored, view = null] = items;
-  const hasClass =
-    typeof storageClass === "object" && storageClass !== null && storageClass.kind === "storage class";
   if (
     (items.length !== 5 && items.length !== 6) ||
     tag !== "storage" ||
-    !hasClass ||
+    !isKind(storageClass, "storage class") ||
     (typeof key !== "string" && !isCount(key)) ||
     !isCount(nStored)
   ) {
@@ -87,7 +86,7 @@ export function storageOfPersistentId(id: PickleValue, where: string): PickleSto
   }
   const storage = { kind: "storage", key: String(key), dtype: storageClass.dtype, nStored } as const;
   if (view === null) return { ...storage, start: 0, nElements: nStored };
-  const [, start, nElements] = typeof view === "object" && view.kind === "tuple" ? view.items : [];
+  const [, start, nElements] = isKind(view, "tuple") ? view.items : [];
   if (!isCount(start) || !isCount(nElements) || start + nElements > nStored) {
     throw new FormatError(
       `${where}: storage "${storage.key}" has ${nStored} elements, but a part of it is given as ${describeValue(start)} ` +
@@ -102,10 +101,9 @@ export function buildOrderedDict(args: readonly PickleValue[], where: string): P
   const entries = new Map<PickleValue, PickleValue>();
   const [pairs] = args;
   if (pairs === undefined) return { kind: "dict", entries };
-  if (args.length === 1 && typeof pairs === "object" && pairs?.kind === "list") {
+  if (args.length === 1 && isKind(pairs, "list")) {
     for (const pair of pairs.items) {
-      const items =
-        typeof pair === "object" && (pair?.kind === "list" || pair?.kind === "tuple") ? pair.items : [];
+      const items = isKind(pair, "list") || isKind(pair, "tuple") ? pair.items : [];
       if (items.length !== 2) {
         throw new FormatError(
           `${where}: expected pairs for an OrderedDict, found ${describeValue(pair)}. The file is damaged.`,
@@ -127,7 +125,7 @@ export function setEntry(
   value: PickleValue,
   where: string,
 ): void {
-  if (typeof key === "object" && (key?.kind === "list" || key?.kind === "dict")) {
+  if (isKind(key, "list") || isKind(key, "dict")) {
     throw new FormatError(
       `${where}: expected a name as the key of a dictionary, found ${describeValue(key)}. The file is damaged.`,
     );
@@ -142,12 +140,10 @@ export function buildTensor(args: readonly PickleValue[], where: string): Pickle
   const steps = countsOf(strides);
   if (
     (args.length !== 6 && args.length !== 7) ||
-    typeof storage !== "object" ||
-    storage?.kind !== "storage" ||
+    !isKind(storage, "storage") ||
     !isCount(offset) ||
     dimensions === null ||
-    steps === null ||
-    dimensions.length !== steps.length
+    steps?.length !== dimensions.length
   ) {
     throw new FormatError(
       `${where}: expected a tensor as (storage, offset, size, stride, ...) with counts of at most ${MAX_RANK} dimensions, ` +
@@ -160,7 +156,7 @@ export function buildTensor(args: readonly PickleValue[], where: string): Pickle
 /** `_rebuild_parameter(tensor, requires_grad, hooks)`: the tensor. */
 export function buildParameter(args: readonly PickleValue[], where: string): PickleTensor {
   const [tensor] = args;
-  if (args.length === 3 && typeof tensor === "object" && tensor?.kind === "tensor") return tensor;
+  if (args.length === 3 && isKind(tensor, "tensor")) return tensor;
   throw new FormatError(
     `${where}: expected a parameter as (tensor, requires_grad, hooks), found ${args.map(describeValue).slice(0, 4).join(", ")}. ` +
       `The file is damaged: download or save it again.`,
@@ -168,6 +164,6 @@ export function buildParameter(args: readonly PickleValue[], where: string): Pic
 }
 
 function countsOf(value: PickleValue | undefined): number[] | null {
-  if (typeof value !== "object" || value?.kind !== "tuple" || value.items.length > MAX_RANK) return null;
+  if (!isKind(value, "tuple") || value.items.length > MAX_RANK) return null;
   return value.items.every(isCount) ? [...value.items] : null;
 }

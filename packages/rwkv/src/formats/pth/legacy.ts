@@ -9,7 +9,7 @@ import type { ByteSource } from "../../core/byte-source.ts";
 import { DTYPES } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import { MAX_PICKLE_BYTES } from "./limits.ts";
-import { describeValue, type PickleStorage, type PickleValue } from "./pickle-values.ts";
+import { describeValue, isKind, type PickleStorage, type PickleValue } from "./pickle-values.ts";
 import type { StorageFinder } from "./tensors.ts";
 import { unpickle } from "./unpickler.ts";
 
@@ -45,8 +45,7 @@ export async function readLegacy(source: ByteSource): Promise<{ value: PickleVal
 }
 
 function checkByteOrder(system: PickleValue, sourceName: string): void {
-  const isLittleEndian =
-    typeof system === "object" && system?.kind === "dict" ? system.entries.get("little_endian") : undefined;
+  const isLittleEndian = isKind(system, "dict") ? system.entries.get("little_endian") : undefined;
   if (isLittleEndian === true) return;
   if (isLittleEndian === false) {
     throw new UnsupportedError(
@@ -78,7 +77,7 @@ function layOut(
     byKey.set(storage.key, known);
   }
 
-  if (typeof keys !== "object" || keys?.kind !== "list") {
+  if (!isKind(keys, "list")) {
     throw new FormatError(
       `${source.name}: expected the list of storages, found ${describeValue(keys)}. The file is damaged.`,
     );

@@ -54,19 +54,18 @@ export interface PickleTensor {
   readonly strides: readonly number[];
 }
 
+export type PickleObject =
+  PickleTuple | PickleList | PickleDict | PickleGlobal | PickleStorage | PickleTensor;
+
 /** Integers are numbers where they are safe, and bigints beyond. */
-export type PickleValue =
-  | null
-  | boolean
-  | number
-  | bigint
-  | string
-  | PickleTuple
-  | PickleList
-  | PickleDict
-  | PickleGlobal
-  | PickleStorage
-  | PickleTensor;
+export type PickleValue = null | boolean | number | bigint | string | PickleObject;
+
+export function isKind<K extends PickleObject["kind"]>(
+  value: PickleValue | undefined,
+  kind: K,
+): value is Extract<PickleObject, { kind: K }> {
+  return typeof value === "object" && value !== null && value.kind === kind;
+}
 
 /** Whether the value is a count, an index or a stride: an integer from 0 to 2^53 - 1. */
 export function isCount(value: PickleValue | undefined): value is number {

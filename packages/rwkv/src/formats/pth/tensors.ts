@@ -31,7 +31,7 @@ interface Axis {
 /**
  * The tensor `view` under its name.
  * @throws FormatError if it reaches past its storage, or the storage past the file
- * @throws UnsupportedError if elements of it share memory (`expand`, `unfold`)
+ * @throws UnsupportedError if it repeats its storage (`expand`) or interleaves with itself (`unfold`, `as_strided`)
  */
 export function makeTensor(
   name: string,
@@ -105,7 +105,7 @@ function axesOf({ shape, strides }: PickleTensor): Axis[] {
   const joined: Axis[] = [];
   for (const axis of axes) {
     const outer = joined.at(-1);
-    if (outer !== undefined && outer.from === axis.n * axis.from && outer.to === axis.n * axis.to) {
+    if (outer?.from === axis.n * axis.from && outer.to === axis.n * axis.to) {
       joined[joined.length - 1] = { n: outer.n * axis.n, from: axis.from, to: axis.to };
     } else {
       joined.push(axis);
@@ -114,11 +114,11 @@ function axesOf({ shape, strides }: PickleTensor): Axis[] {
   return joined;
 }
 
-/** Whether walking the axes, the last one fastest, meets every address once and in ascending order. */
+/** Refuses axes along which addresses would fall: walked with the last one fastest, they must never. */
 function checkAscending(axes: readonly Axis[], { shape, strides }: PickleTensor, where: string): void {
   let reach = 0;
   for (const { n, from } of axes.toReversed()) {
-    if (from <= reach) throw sharedElements(strides, shape, where);
+    if (from < reach) throw sharedElements(strides, shape, where);
     reach += (n - 1) * from;
   }
 }
@@ -130,7 +130,7 @@ function sharedElements(
 ): UnsupportedError {
   return new UnsupportedError(
     `${where} of shape [${shape.join(", ")}] and strides [${strides.join(", ")}] is a view whose elements share or ` +
-      `interleave memory. Save a copy of it instead: tensor.contiguous().clone().`,
+      `interleave memory. Save a copy of it instead: tensor.contiguous().`,
   );
 }
 

@@ -19,15 +19,8 @@ import {
   MAX_MEMO_VALUES,
   MAX_STACK_VALUES,
   MAX_STRING_BYTES,
-  MAX_TENSORS,
 } from "./limits.ts";
-import {
-  describeValue,
-  type PickleList,
-  type PickleStorage,
-  type PickleTensor,
-  type PickleValue,
-} from "./pickle-values.ts";
+import { describeValue, isKind, type PickleStorage, type PickleValue } from "./pickle-values.ts";
 
 export const OP = {
   MARK: 0x28,
@@ -124,7 +117,6 @@ class PickleMachine {
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, PickleValue>();
   readonly #storages: PickleStorage[] = [];
-  #nTensors = 0;
   #nCreated = 0;
   /** Address of the opcode being executed. */
   #position = 0;
@@ -276,7 +268,7 @@ class PickleMachine {
         // The attributes of an OrderedDict (`_metadata` of state_dict()) say nothing about the weights.
         this.#popN(1);
         const object = this.#top();
-        if (typeof object !== "object" || object?.kind !== "dict") {
+        if (!isKind(object, "dict")) {
           this.#fail(`expected attributes of a dictionary only, found those of ${describeValue(object)}`);
         }
         break;
@@ -387,13 +379,13 @@ class PickleMachine {
 
   #append(items: readonly PickleValue[]): void {
     const list = this.#top();
-    if (!isList(list)) this.#fail(`expected a list to append to, found ${describeValue(list)}`);
+    if (!isKind(list, "list")) this.#fail(`expected a list to append to, found ${describeValue(list)}`);
     for (const item of items) list.items.push(item);
   }
 
   #setItems(items: readonly PickleValue[]): void {
     const dict = this.#top();
-    if (typeof dict !== "object" || dict?.kind !== "dict") {
+    if (!isKind(dict, "dict")) {
       this.#fail(`expected a dictionary to add to, found ${describeValue(dict)}`);
     }
     if (items.length % 2 !== 0) this.#fail(`expected keys and values in turn, found ${items.length} of them`);
@@ -403,7 +395,7 @@ class PickleMachine {
   }
 
   #reduce(callee: PickleValue | undefined, args: PickleValue | undefined): void {
-    if (typeof args !== "object" || args?.kind !== "tuple") {
+    if (!isKind(args, "tuple")) {
       this.#fail(`expected a tuple of arguments, found ${describeValue(args)}`);
     }
     const kind = typeof callee === "object" && callee !== null ? callee.kind : undefined;
@@ -411,12 +403,12 @@ class PickleMachine {
       case "ordered dict class": {
         const [pairs] = args.items;
         // The pairs are copied, and one list of them may be named again and again.
-        if (isList(pairs)) this.#charge(pairs.items.length);
+        if (isKind(pairs, "list")) this.#charge(pairs.items.length);
         this.#create(buildOrderedDict(args.items, this.#where()));
         break;
       }
       case "tensor function":
-        this.#createTensor(buildTensor(args.items, this.#where()));
+        this.#create(buildTensor(args.items, this.#where()));
         break;
       case "parameter function":
         this.#push(buildParameter(args.items, this.#where()));
@@ -424,12 +416,6 @@ class PickleMachine {
       default:
         this.#fail(`expected one of the known functions to apply, found ${describeValue(callee)}`);
     }
-  }
-
-  #createTensor(tensor: PickleTensor): void {
-    this.#nTensors++;
-    if (this.#nTensors > MAX_TENSORS) this.#failLimit(`${MAX_TENSORS} tensors`);
-    this.#create(tensor);
   }
 
   // Arguments of opcodes
@@ -480,10 +466,6 @@ class PickleMachine {
         this.#fail(`the name of a symbol has more than ${MAX_GLOBAL_BYTES} bytes`);
     }
   }
-}
-
-function isList(value: PickleValue | undefined): value is PickleList {
-  return typeof value === "object" && value?.kind === "list";
 }
 
 function readBigEndianF64(bytes: Uint8Array): number {

@@ -34,8 +34,12 @@ const DAMAGED = `It looks cut short or damaged: download it again and compare it
 
 export interface ZipEntry {
   readonly name: string;
-  /** Bytes of the data, stored as they are. */
+  /** Bytes of the data as they stand in the file. */
   readonly byteLength: number;
+  /** Bytes after unpacking, the same for what is stored as it is. */
+  readonly unpackedByteLength: number;
+  readonly flags: number;
+  readonly method: number;
   readonly headerOffset: number;
   readonly nameByteLength: number;
   /** Where the data must end at the latest: the next entry, or the directory. */
@@ -51,7 +55,7 @@ interface Directory {
 /**
  * The entries of the archive, by name, in directory order. They lie inside the file and do not overlap.
  * @throws FormatError if the archive is cut short or damaged, or names an entry twice
- * @throws UnsupportedError for compressed, encrypted or split archives
+ * @throws UnsupportedError for an archive split over several files
  */
 export async function readZipEntries(source: ByteSource): Promise<ReadonlyMap<string, ZipEntry>> {
   const directory = await findDirectory(source);
@@ -75,6 +79,7 @@ export async function readZipEntries(source: ByteSource): Promise<ReadonlyMap<st
 /**
  * Address of the entry's first byte, from its local header.
  * @throws FormatError if the header is damaged or leaves no room for the data
+ * @throws UnsupportedError if the entry is compressed or encrypted after all
  */
 export async function locateZipData(
   source: ByteSource,
@@ -96,7 +101,7 @@ export async function locateZipData(
         `something else is there. ${DAMAGED}`,
     );
   }
-  checkStored(source.name, entry.name, view.getUint16(6, true), view.getUint16(8, true));
+  checkStored({ ...entry, flags: view.getUint16(6, true), method: view.getUint16(8, true) }, source.name);
   const dataOffset = entry.headerOffset + header.byteLength + view.getUint16(28, true);
   if (dataOffset + entry.byteLength > entry.limit) {
     throw new FormatError(
@@ -203,23 +208,19 @@ async function readCentralEntry(reader: ByteReader): Promise<Omit<ZipEntry, "lim
   const extra = reader.bytes(extraByteLength);
   reader.bytes(commentByteLength);
 
-  checkStored(source.name, name, fixed.getUint16(8, true), fixed.getUint16(10, true));
-  const [byteLength, packedByteLength, headerOffset] = widen(
+  const [unpackedByteLength, byteLength, headerOffset] = widen(
     [fixed.getUint32(24, true), fixed.getUint32(20, true), fixed.getUint32(42, true)],
     extra,
     `${source.name}: zip entry ${JSON.stringify(name)} at byte ${position}`,
   );
-  if (byteLength !== packedByteLength) {
-    throw new FormatError(
-      `${source.name}: zip entry ${JSON.stringify(name)} is stored as it is, but its sizes are ${byteLength} and ` +
-        `${packedByteLength} bytes. ${DAMAGED}`,
-    );
-  }
   return {
     name,
-    byteLength: Number(byteLength),
-    headerOffset: readOffset(headerOffset, source),
     nameByteLength,
+    flags: fixed.getUint16(8, true),
+    method: fixed.getUint16(10, true),
+    byteLength: readOffset(byteLength, source),
+    unpackedByteLength: Number(unpackedByteLength),
+    headerOffset: readOffset(headerOffset, source),
   };
 }
 
@@ -283,13 +284,27 @@ function limitsOf(
   return limits;
 }
 
-function checkStored(sourceName: string, entryName: string, flags: number, method: number): void {
-  if (method === METHOD_STORED && (flags & FLAG_ENCRYPTED) === 0) return;
-  const found = method === METHOD_STORED ? "encrypted" : `compressed by method ${method}`;
-  throw new UnsupportedError(
-    `${sourceName}: zip entry ${JSON.stringify(entryName)} is ${found}; torch.save stores entries as they are. If this ` +
-      `is an archive around a model, unpack it; otherwise save the model again with torch.save.`,
-  );
+/**
+ * Refuses what would have to be unpacked; this also keeps small archives from claiming large contents.
+ * @throws UnsupportedError if the entry is compressed or encrypted
+ * @throws FormatError if its two sizes differ all the same
+ */
+export function checkStored(entry: Omit<ZipEntry, "limit">, sourceName: string): void {
+  const isStored = entry.method === METHOD_STORED;
+  const isEncrypted = (entry.flags & FLAG_ENCRYPTED) !== 0;
+  if (!isStored || isEncrypted) {
+    throw new UnsupportedError(
+      `${sourceName}: zip entry ${JSON.stringify(entry.name)} is ` +
+        `${isStored ? "encrypted" : `compressed by method ${entry.method}`}; torch.save stores entries as they are. If ` +
+        `this is an archive around a model, unpack it; otherwise save the model again with torch.save.`,
+    );
+  }
+  if (entry.byteLength !== entry.unpackedByteLength) {
+    throw new FormatError(
+      `${sourceName}: zip entry ${JSON.stringify(entry.name)} is stored as it is, but its sizes are ` +
+        `${entry.unpackedByteLength} and ${entry.byteLength} bytes. ${DAMAGED}`,
+    );
+  }
 }
 
 /** A 64-bit size or address as a number; one past the file is as good as any other that is too large. */

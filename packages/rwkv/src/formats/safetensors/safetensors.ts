@@ -1,0 +1,135 @@
+// safetensors files: `| u64 n | n bytes of JSON header | data |`, little-endian. Hides where the data begins and in
+// which order it is written. Source: huggingface/safetensors; the header's rules are in header.ts.
+
+import { ByteReader } from "../../core/byte-reader.ts";
+import type { ByteSink } from "../../core/byte-sink.ts";
+import type { ByteSource } from "../../core/byte-source.ts";
+import { byteLengthOf, DTYPES } from "../../core/dtype.ts";
+import { DeviceError, FormatError, UsageError } from "../../core/errors.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint.ts";
+import { quoted, rangeTensor } from "../range-tensor.ts";
+import { encodeHeader, hasSafetensorsName, isReservedName, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
+
+/** Bytes of the header's length. */
+const PREFIX_BYTES = 8;
+
+/**
+ * Reads the header of one safetensors file.
+ * @param source - stays open, and the caller's, if this fails; closed by the checkpoint's `close` otherwise
+ * @throws FormatError if the header is damaged or contradicts the file's length
+ * @throws UnsupportedError for dtypes such as F8_E4M3
+ */
+export async function readSafetensors(source: ByteSource): Promise<Checkpoint> {
+  const reader = new ByteReader(source);
+  await reader.ensure(PREFIX_BYTES, "the length of the safetensors header");
+  const headerByteLength = Number(reader.u64());
+  if (headerByteLength > MAX_HEADER_BYTES) {
+    throw new FormatError(
+      `${source.name}: the first 8 bytes announce a safetensors header of ${headerByteLength} bytes, but at most ` +
+        `${MAX_HEADER_BYTES} are allowed. The file is damaged or not safetensors: download it again.`,
+    );
+  }
+  await reader.ensure(headerByteLength, "the safetensors header");
+  const text = decodeUtf8(reader.bytes(headerByteLength), `${source.name}: the safetensors header`);
+  const dataStart = PREFIX_BYTES + headerByteLength;
+  const header = parseHeader(text, source.byteLength - dataStart, source.name);
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const { name, dtype, shape, begin, end } of header.entries) {
+    const range = { name, dtype, shape, offset: dataStart + begin, byteLength: end - begin };
+    tensors.set(name, rangeTensor(source, range));
+  }
+  return {
+    format: "safetensors",
+    name: source.name,
+    formatVersion: null,
+    tensors,
+    metadata: header.metadata,
+    close: () => source.close(),
+  };
+}
+
+/** @throws FormatError naming `where` if the bytes are not UTF-8 */
+export function decodeUtf8(bytes: Uint8Array, where: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new FormatError(`${where} is not UTF-8 text. The file is damaged: download it again.`, { cause });
+  }
+}
+
+/** Most bytes given to the sink at once, so that one that copies does not double the largest tensor. */
+const WRITE_PIECE_BYTES = 16 * 2 ** 20;
+
+/**
+ * Writes a safetensors file. One tensor is in memory at a time, in a buffer of the largest one's length. Data is
+ * ordered by element size, largest first, so that every tensor is aligned to its elements; otherwise as given.
+ * @param metadata - becomes `__metadata__`; loaders of PyTorch look for `format: pt`
+ * @throws UsageError for quantised or repeated tensors, before anything is written
+ * @throws DeviceError if there is no memory for the largest tensor, before anything is written
+ */
+export async function writeSafetensors(
+  sink: ByteSink,
+  tensors: readonly CheckpointTensor[],
+  metadata: ReadonlyMap<string, string>,
+): Promise<void> {
+  checkWritable(tensors, metadata);
+  const inOrder = [...tensors].sort((a, b) => DTYPES[b.dtype].blockBytes - DTYPES[a.dtype].blockBytes);
+  const header = encodeHeader(inOrder, metadata);
+  if (header.byteLength - PREFIX_BYTES > MAX_HEADER_BYTES) {
+    throw new UsageError(
+      `The safetensors header would have ${header.byteLength - PREFIX_BYTES} bytes, but at most ${MAX_HEADER_BYTES} ` +
+        `are allowed. Shorten the metadata.`,
+    );
+  }
+  const buffer = allocate(tensors.reduce((most, tensor) => Math.max(most, tensor.byteLength), 0));
+  await sink.write(header);
+  for (const tensor of inOrder) {
+    const bytes = buffer.subarray(0, tensor.byteLength);
+    await tensor.read(bytes);
+    for (let start = 0; start < bytes.byteLength; start += WRITE_PIECE_BYTES) {
+      await sink.write(bytes.subarray(start, start + WRITE_PIECE_BYTES));
+    }
+  }
+}
+
+function checkWritable(tensors: readonly CheckpointTensor[], metadata: ReadonlyMap<string, string>): void {
+  const names = new Set<string>();
+  for (const { name, dtype, shape, byteLength } of tensors) {
+    const where = `Tensor ${quoted(name)} cannot be written as safetensors:`;
+    if (!hasSafetensorsName(dtype)) {
+      throw new UsageError(`${where} the format has no ${dtype}. Convert it to f16, bf16 or f32 first.`);
+    }
+    if (names.has(name)) throw new UsageError(`${where} there are two of that name. Rename one.`);
+    if (isReservedName(name)) throw new UsageError(`${where} the name is reserved. Rename it.`);
+    if (!isWellFormed(name)) throw new UsageError(`${where} the name is not valid Unicode. Rename it.`);
+    if (byteLengthOf(dtype, shape) !== byteLength) {
+      throw new UsageError(
+        `${where} ${dtype} [${shape.join(", ")}] takes ${byteLengthOf(dtype, shape)} bytes, but it has ${byteLength}.`,
+      );
+    }
+    names.add(name);
+  }
+  for (const [key, value] of metadata) {
+    if (isWellFormed(key) && isWellFormed(value)) continue;
+    throw new UsageError(
+      `Metadata ${quoted(key)} cannot be written as safetensors: it is not valid Unicode.`,
+    );
+  }
+}
+
+/** Whether every surrogate has its partner; the others would all turn into the same U+FFFD. */
+function isWellFormed(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
+}
+
+function allocate(byteLength: number): Uint8Array {
+  try {
+    return new Uint8Array(byteLength);
+  } catch (cause) {
+    throw new DeviceError(
+      `The largest tensor needs a buffer of ${byteLength} bytes, which could not be had. Close other programs, or ` +
+        `convert on a machine with more memory.`,
+      { cause },
+    );
+  }
+}

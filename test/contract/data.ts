@@ -1,0 +1,121 @@
+// Seeded values for the contract cases: plain rows and vectors, unit vectors per head, and weights in every stored
+// type. The block layouts are those drawn in packages/rwkv/src/core/blocks.ts.
+
+import { decodeToF32, encodeFromF32 } from "../../packages/rwkv/src/core/decode.ts";
+import {
+  byteLengthOf,
+  countElements,
+  DTYPES,
+  type WeightDType,
+} from "../../packages/rwkv/src/core/dtype.ts";
+import { f32ToF16Bytes } from "../../packages/rwkv/src/core/half.ts";
+
+/** Uniform in [-1, 1). */
+export type Random = () => number;
+
+/** Mulberry32 (Tommy Ettinger, public domain): 32 bits of state, enough for test data. */
+export function seeded(seed: number): Random {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let z = Math.imul(state ^ (state >>> 15), state | 1);
+    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
+    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 31 - 1;
+  };
+}
+
+/** The next element of an array of `nElements`, given its index. */
+export type Fill = (random: Random, i: number) => number;
+
+export const uniform =
+  (scale: number): Fill =>
+  (random) =>
+    scale * random();
+
+export const between =
+  (low: number, high: number): Fill =>
+  (random) =>
+    low + ((high - low) * (random() + 1)) / 2;
+
+export const constant =
+  (value: number): Fill =>
+  () =>
+    value;
+
+/** Cycles through `values`. */
+export const cycle =
+  (...values: readonly number[]): Fill =>
+  (_random, i) =>
+    values[i % values.length]!;
+
+export function fillArray(nElements: number, fill: Fill, random: Random): Float32Array {
+  return Float32Array.from({ length: nElements }, (_, i) => fill(random, i));
+}
+
+/** Random vectors of length 1, one per head. */
+export function unitHeads(nElements: number, headElements: number, random: Random): Float32Array {
+  const values = fillArray(nElements, uniform(1), random);
+  for (let start = 0; start < nElements; start += headElements) {
+    const head = values.subarray(start, start + headElements);
+    const length = Math.hypot(...head);
+    for (let i = 0; i < headElements; i++) head[i] = head[i]! / length;
+  }
+  return values;
+}
+
+/** Where the f16 scales (and minima) stand in a block. */
+const SCALE_OFFSETS = {
+  q4_0: [0],
+  q4_1: [0, 2],
+  q5_0: [0],
+  q5_1: [0, 2],
+  q8_0: [0],
+  q2_k: [80, 82],
+  q3_k: [108],
+  q4_k: [0, 2],
+  q5_k: [0, 2],
+  q6_k: [208],
+} as const;
+
+export interface StoredWeight {
+  readonly dtype: WeightDType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+  /** What the bytes stand for. */
+  readonly values: Float32Array;
+}
+
+/** A weight whose values come from `fill`; of a quantised type all quants are random and `fill` gives the scales. */
+export function storedWeight(
+  dtype: WeightDType,
+  shape: readonly number[],
+  fill: Fill,
+  random: Random,
+): StoredWeight {
+  const nElements = countElements(shape);
+  const bytes = new Uint8Array(byteLengthOf(dtype, shape));
+  switch (dtype) {
+    case "f64":
+      // Values that no f32 holds: a backend may round them once.
+      new Float64Array(bytes.buffer).set(Float64Array.from({ length: nElements }, (_, i) => fill(random, i)));
+      break;
+    case "f32":
+    case "f16":
+    case "bf16":
+      encodeFromF32(dtype, fillArray(nElements, fill, random), bytes);
+      break;
+    default: {
+      for (let b = 0; b < bytes.length; b++) bytes[b] = 128 + 128 * random();
+      const { blockBytes } = DTYPES[dtype];
+      for (let block = 0; block < bytes.length; block += blockBytes) {
+        for (const offset of SCALE_OFFSETS[dtype]) {
+          const scale = Float32Array.of(fill(random, block / blockBytes));
+          f32ToF16Bytes(bytes.subarray(block + offset, block + offset + 2), scale);
+        }
+      }
+    }
+  }
+  const values = new Float32Array(nElements);
+  decodeToF32(dtype, bytes, values);
+  return { dtype, shape, bytes, values };
+}

@@ -1,0 +1,57 @@
+// Next-token log-probabilities of small random GGUF models, computed in f64 on the decoded weights and by llama.cpp.
+
+import { describe, expect, test } from "vitest";
+import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
+import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
+import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
+import { BACKENDS } from "./backends.ts";
+import { expectClose, hasFixture, openFixture, readJson, runTokens } from "./run-model.ts";
+
+interface Case {
+  readonly name: string;
+  readonly tokens: readonly number[];
+  /** What rounding of activations llama.cpp applied; "none" if it computed in f32. */
+  readonly activationRounding: string;
+  readonly tol: { readonly exact: number; readonly llamaMax: number; readonly llamaRms: number };
+  readonly positions: Readonly<Record<string, Position>>;
+}
+
+interface Position {
+  readonly ids: readonly number[];
+  readonly exact: readonly number[];
+  readonly llama: readonly number[];
+}
+
+const isThere = hasFixture("gguf/cases.json");
+const CASES = isThere ? (readJson("gguf/cases.json") as { cases: readonly Case[] }).cases : [];
+
+test.skipIf(!isThere)("there are six cases", () => {
+  expect(CASES).toHaveLength(6);
+});
+
+function logProbabilities(logits: Float32Array): Float64Array {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const sum = logits.reduce((a, b) => a + Math.exp(b - largest), 0);
+  return Float64Array.from(logits, (logit) => logit - largest - Math.log(sum));
+}
+
+for (const { name, tokens, tol, positions } of CASES) {
+  describe(name, () => {
+    for (const backend of BACKENDS) {
+      test(`on ${backend.name}: log-probabilities are those of exact arithmetic, and llama.cpp's within its rounding`, async () => {
+        const checkpoint = await openCheckpoint(openFixture(`gguf/${name}.gguf`));
+        const loaded = await loadProgram(await backend.create(), canonicalWeights(checkpoint), { maxRows: 64 });
+        const { logits } = await runTokens(loaded, tokens, 64);
+        const { nVocab } = loaded.config;
+        for (const [position, { ids, exact, llama }] of Object.entries(positions)) {
+          const row = Number(position) * nVocab;
+          const all = logProbabilities(logits.subarray(row, row + nVocab));
+          const got = ids.map((id) => all[id]!);
+          expectClose(`position ${position} against f64`, got, exact, tol.exact);
+          expectClose(`position ${position} against llama.cpp`, got, llama, tol.llamaMax);
+        }
+        loaded.program.dispose();
+      });
+    }
+  });
+}
