@@ -42,7 +42,7 @@ export type Argument = WeightArgument | StateArgument | RowsArgument | AliasArgu
 
 /** The numbers of one case, by argument. */
 export interface CaseData {
-  /** T, over all runs. */
+  /** Rows of the longest run. */
   readonly nRows: number;
   /** As given; a state as it was before the first step; empty for an absent argument. */
   given(argument: string): Float32Array;

@@ -2,12 +2,7 @@
 // type. The block layouts are those drawn in packages/rwkv/src/core/blocks.ts.
 
 import { decodeToF32, encodeFromF32 } from "../../packages/rwkv/src/core/decode.ts";
-import {
-  byteLengthOf,
-  countElements,
-  DTYPES,
-  type WeightDType,
-} from "../../packages/rwkv/src/core/dtype.ts";
+import { byteLengthOf, countElements, DTYPES, type WeightDType } from "../../packages/rwkv/src/core/dtype.ts";
 import { f32ToF16Bytes } from "../../packages/rwkv/src/core/half.ts";
 
 /** Uniform in [-1, 1). */

@@ -67,7 +67,9 @@ describe("generate", () => {
     });
     expect(result["tokens"]).toHaveLength(12);
     expect(result["text"]).not.toContain("Hi");
-    expect(result["timings"]).toMatchObject({ prefillMs: expect.any(Number), decodeMs: expect.any(Number) });
+    const timings = result["timings"] as Record<string, number>;
+    expect(timings["prefillMs"]).toBeGreaterThan(0);
+    expect(timings["decodeTokensPerSecond"]).toBeGreaterThan(0);
   });
 
   test("the same seed gives the same text in another process, and continues over a saved session", async () => {

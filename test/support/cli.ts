@@ -35,8 +35,8 @@ export function run(command: string, args: readonly string[], options: RunOption
     const child = spawn(command, args, { ...spawnOptions, env, stdio: ["pipe", "pipe", "pipe"] });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
-    child.stdout!.on("data", (piece: Buffer) => stdout.push(piece));
-    child.stderr!.on("data", (piece: Buffer) => stderr.push(piece));
+    child.stdout.on("data", (piece: Buffer) => stdout.push(piece));
+    child.stderr.on("data", (piece: Buffer) => stderr.push(piece));
     child.on("error", reject);
     child.on("close", (code, signal) => {
       const stdoutBytes = Buffer.concat(stdout);
@@ -48,8 +48,8 @@ export function run(command: string, args: readonly string[], options: RunOption
         stderr: Buffer.concat(stderr).toString("utf8"),
       });
     });
-    child.stdin!.on("error", () => undefined);
-    child.stdin!.end(stdin ?? "");
+    child.stdin.on("error", () => undefined);
+    child.stdin.end(stdin ?? "");
     onStart?.(child);
   });
 }

@@ -5,7 +5,7 @@ import { Interrupted, EXIT } from "./errors.ts";
 export interface InterruptScope {
   readonly signal: AbortSignal;
   /** @throws Interrupted if Ctrl-C was pressed */
-  check(): void;
+  readonly check: () => void;
 }
 
 /** Runs `work` with a signal that SIGINT and SIGTERM abort. */

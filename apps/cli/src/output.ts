@@ -22,7 +22,7 @@ export async function writeOut(data: string | Uint8Array): Promise<void> {
   if (data.length === 0) return;
   await new Promise<void>((resolve, reject) => {
     process.stdout.write(data, (error) => {
-      if (error == null) resolve();
+      if (error === null || error === undefined) resolve();
       else if ((error as NodeJS.ErrnoException).code === "EPIPE") reject(new ClosedPipe());
       else reject(error);
     });

@@ -1,7 +1,7 @@
 // rwkv generate: continue a prompt.
 
 import type { Command } from "commander";
-import type { Generation, Model, Session } from "rwkv";
+import type { Generation } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import {
   addModelFlags,
@@ -66,7 +66,7 @@ async function run(prompt: string, flags: GenerateFlags): Promise<void> {
   const text = prompt === "-" ? new TextDecoder().decode(await readStdin()) : prompt;
   await withInterrupt(async ({ signal, check }) => {
     await using model = await loadFromFlags(flags, signal);
-    const session = await openSession(model, flags);
+    const session = await (flags.state === undefined ? model.createSession() : model.restore(flags.state));
     const bar = createProgressBar("reading", flags.quiet === true);
     const generation = session.generate(text, {
       maxTokens: flags.maxTokens,
@@ -90,10 +90,6 @@ async function run(prompt: string, flags: GenerateFlags): Promise<void> {
     if (flags.saveState !== undefined) await writeFileAtomically(flags.saveState, await session.save());
     check();
   });
-}
-
-function openSession(model: Model, flags: GenerateFlags): Promise<Session> {
-  return flags.state === undefined ? model.createSession() : model.restore(flags.state);
 }
 
 async function stream(generation: Generation): Promise<void> {

@@ -38,6 +38,11 @@ export class DeviceError extends RwkvError {
   readonly code = "DEVICE";
 }
 
+/** What a file system would have thrown; the cause of a UsageError about a file that was found wanting otherwise. */
+export function systemError(code: "ENOENT" | "EISDIR", message: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
 /**
  * Tells a file that cannot be opened or written from any other wrong argument.
  * @returns the system's code (`ENOENT`, `EISDIR`, `EACCES`) that caused a UsageError; null for all other errors
@@ -46,5 +51,6 @@ export function fileErrorCode(error: unknown): string | null {
   if (!(error instanceof UsageError)) return null;
   const { cause } = error;
   if (typeof cause !== "object" || cause === null || !("code" in cause)) return null;
-  return typeof cause.code === "string" ? cause.code : null;
+  // Node's own codes, such as ERR_INVALID_URL, say that an argument is wrong.
+  return typeof cause.code === "string" && /^E[A-Z]+$/.test(cause.code) ? cause.code : null;
 }

@@ -49,6 +49,9 @@ export const GROUP_NORM_EPS = 64e-5;
 /** Guard of v7's key normalisation. */
 export const L2_NORM_EPS = 1e-12;
 
+/** Models use 64; the state grows with its square, so that nonsense here would ask for any amount of memory. */
+const MAX_HEAD_SIZE = 1024;
+
 const NO_RANKS: LoraRanks = { tokenShift: 0, decay: 0, rate: 0, value: 0, gate: 0 };
 
 /** @throws FormatError for names of no known version */
@@ -106,6 +109,13 @@ export function detectConfig(source: string, tensors: ReadonlyMap<string, Tensor
         `The file is damaged or of an unknown variant.`,
     );
   }
+  const headSize = heads === null ? null : nAtt / heads;
+  if (headSize !== null && headSize > MAX_HEAD_SIZE) {
+    throw new FormatError(
+      `${source}: ${heads!} heads in an attention width of ${nAtt} make a head size of ${headSize}, but the largest ` +
+        `that any model could use is ${MAX_HEAD_SIZE}. The file is damaged or of an unknown variant.`,
+    );
+  }
   return {
     version,
     nLayer,
@@ -114,7 +124,7 @@ export function detectConfig(source: string, tensors: ReadonlyMap<string, Tensor
     nFfn,
     nVocab,
     heads,
-    headSize: heads === null ? null : nAtt / heads,
+    headSize,
     ranks,
     positions: version === "4" ? countPositions(source, tensors) : 0,
     hasLn0: tensors.has("blocks.0.ln0.weight"),
@@ -124,14 +134,17 @@ export function detectConfig(source: string, tensors: ReadonlyMap<string, Tensor
 /** The number of layers, whose indices must be contiguous; bounded by the number of names. */
 function countLayers(source: string, tensors: ReadonlyMap<string, TensorView>): number {
   const seen = new Set<number>();
+  let last = 0;
   for (const name of tensors.keys()) {
     const index = /^blocks\.(\d+)\./.exec(name)?.[1];
-    if (index !== undefined) seen.add(Number(index));
+    if (index === undefined) continue;
+    seen.add(Number(index));
+    last = Math.max(last, Number(index));
   }
   for (let layer = 0; layer < seen.size; layer++) {
     if (!seen.has(layer)) {
       throw new FormatError(
-        `${source}: has tensors of ${seen.size} layers, up to number ${Math.max(...seen)}, but none of layer ${layer}. ` +
+        `${source}: has tensors of ${seen.size} layers, up to number ${last}, but none of layer ${layer}. ` +
           `A part of the model is missing: download it again, with all its parts.`,
       );
     }
@@ -175,7 +188,6 @@ function firstOf(source: string, view: TensorView): number {
 /** The rank of the first factor of a low-rank map whose input has `width` elements. */
 function rankOf(source: string, view: TensorView, width: number): number {
   const [rows, columns] = matrix(source, view);
-  if (view.loraOrder === "in-out") return columns;
-  if (view.loraOrder === "out-in") return rows;
-  return rows === width ? columns : rows;
+  const isOutIn = view.loraOrder === "out-in" || (view.loraOrder === "by-shape" && rows !== width);
+  return isOutIn ? rows : columns;
 }

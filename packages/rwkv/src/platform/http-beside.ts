@@ -2,7 +2,7 @@
 
 import type { ByteSource } from "../core/byte-source.ts";
 import { fileErrorCode } from "../core/errors.ts";
-import { httpSource } from "./http.ts";
+import { httpSource, parseAddress } from "./http.ts";
 
 /** Null if the server has no such file. */
 export async function openHttpBeside(
@@ -10,7 +10,7 @@ export async function openHttpBeside(
   fileName: string,
   signal?: AbortSignal,
 ): Promise<ByteSource | null> {
-  const beside = new URL(encodeURIComponent(fileName), new URL(location, globalThis.location?.href));
+  const beside = new URL(encodeURIComponent(fileName), parseAddress(location));
   try {
     return await httpSource(beside, { signal });
   } catch (error) {

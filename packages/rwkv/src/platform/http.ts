@@ -2,7 +2,14 @@
 // connections, and servers without ranges. Nothing is fetched but what is asked for, and the first 64 KiB.
 
 import { checkRange, type ByteSource } from "../core/byte-source.ts";
-import { DeviceError, FormatError, RwkvError, UnsupportedError, UsageError } from "../core/errors.ts";
+import {
+  DeviceError,
+  FormatError,
+  RwkvError,
+  systemError,
+  UnsupportedError,
+  UsageError,
+} from "../core/errors.ts";
 
 export interface HttpSourceOptions {
   /** Makes the requests. Default: the global `fetch`. */
@@ -178,7 +185,9 @@ class HttpFile implements ByteSource {
         );
       case 404:
       case 410:
-        throw new UsageError(`${this.name}: the server knows no such file (${answer}). Check the address.`);
+        throw new UsageError(`${this.name}: the server knows no such file (${answer}). Check the address.`, {
+          cause: systemError("ENOENT", answer),
+        });
       case 408:
       case 429:
         throw new Interrupted(`the server answered ${answer}`);
@@ -316,7 +325,8 @@ function reasonOf(error: unknown): string {
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
-function parseAddress(url: string | URL): URL {
+/** @throws UsageError if this is no address, or of another protocol */
+export function parseAddress(url: string | URL): URL {
   const page = (globalThis as { readonly location?: { readonly href: string } }).location?.href;
   let address: URL;
   try {

@@ -16,11 +16,11 @@ export interface OpenOptions {
 }
 
 export interface Api {
-  loadModel(file: FileSource, options?: LoadOptions): Promise<Model>;
-  loadTokenizer(file: FileSource, options?: OpenOptions): Promise<Tokenizer>;
-  modelTokenizer(file: FileSource, options?: OpenOptions): Promise<Tokenizer>;
-  inspect(file: FileSource, options?: OpenOptions): Promise<CheckpointSummary>;
-  convert(file: FileSource, sink: ByteSink, options: ConvertOptions): Promise<void>;
+  readonly loadModel: (file: FileSource, options?: LoadOptions) => Promise<Model>;
+  readonly loadTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
+  readonly modelTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
+  readonly inspect: (file: FileSource, options?: OpenOptions) => Promise<CheckpointSummary>;
+  readonly convert: (file: FileSource, sink: ByteSink, options: ConvertOptions) => Promise<void>;
 }
 
 export function createApi(platform: Platform): Api {

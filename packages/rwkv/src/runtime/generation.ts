@@ -116,7 +116,8 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   }
 
   async #drain(): Promise<GenerationResult> {
-    for await (const chunk of this) void chunk;
+    const chunks = this[Symbol.asyncIterator]();
+    while ((await chunks.next()).done !== true);
     return this.#result!;
   }
 

@@ -104,7 +104,7 @@ export async function loadModel(
 function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {
   if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
     throw new UsageError(
-      `Unknown backend "${String(backend)}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
+      `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
     );
   }
   if (activations !== undefined && activations !== "f32") {

@@ -41,7 +41,9 @@ export class Candidates {
     if (max === -Infinity) {
       throw new UsageError(
         `None of ${nVocab} tokens can be drawn: ` +
-          (nVocab === 0 ? "there are no logits." : "every logit is -Infinity. Leave at least one token unmasked."),
+          (nVocab === 0
+            ? "there are no logits."
+            : "every logit is -Infinity. Leave at least one token unmasked."),
       );
     }
     if (this.#allIds.length < nVocab) this.#grow(nVocab);

@@ -92,9 +92,13 @@ function officialSteps(options: SamplingOptions): SamplerStep[] {
 function draw(candidates: Candidates, random: Random): number {
   const { ids, weights, count } = candidates;
   if (count === 1) return ids[0]!;
-  const total = candidates.weigh();
-  const point = random.nextUnit() * total; // below total, since the sums are made in the same order
-  let i = 0;
-  for (let sum = weights[0]!; sum <= point && i < count - 1; sum += weights[i]!) i++;
-  return ids[i]!; // never one of weight 0, since that leaves the sum as it is
+  const point = random.nextUnit() * candidates.weigh();
+  let drawn = 0;
+  for (let i = 0, sum = 0; i < count && sum <= point; i++) {
+    const weight = weights[i]!;
+    sum += weight;
+    // A weight of 0 is never drawn, not even where rounding keeps the sum from reaching the point.
+    if (weight > 0) drawn = i;
+  }
+  return ids[drawn]!;
 }

@@ -20,7 +20,7 @@ const POWERS = makePowers();
 export function expOfNonPositive(x: number): number {
   if (!(x > UNDERFLOW)) return 0;
   const n = (0.5 - x * STEPS_PER_UNIT) | 0;
-  const r = n / STEPS_PER_UNIT + x; // exact: both are multiples of the last bit of x
+  const r = n / STEPS_PER_UNIT + x; // exact: n / 128 is between half and twice -x, or 0
   return POWERS[n]! * (1 + r * (1 + 0.5 * r));
 }
 

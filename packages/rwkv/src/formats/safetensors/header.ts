@@ -30,6 +30,9 @@ const NAME_BY_DTYPE: ReadonlyMap<DType, string> = new Map(
   [...DTYPE_BY_NAME].map(([name, dtype]) => [dtype, name]),
 );
 
+/** Twice as many as PyTorch's own layers use; bounds what a message shows of a shape. */
+const MAX_DIMS = 8;
+
 const METADATA_KEY = "__metadata__";
 
 /** One tensor of the header; the data between `begin` and `end`, counted from the end of the header. */
@@ -125,6 +128,8 @@ function parseDType(value: JsonObject, where: string): DType {
 function parseCounts(value: JsonObject, key: string, where: string): number[] {
   const list = value.get(key);
   if (!Array.isArray(list)) throw damaged(where, `has no list "${key}"`);
+  if (list.length > MAX_DIMS)
+    throw damaged(where, `has ${list.length} values in ${key}; at most ${MAX_DIMS} are read`);
   return (list as readonly JsonValue[]).map((count) => {
     if (typeof count === "number" && Number.isSafeInteger(count) && count >= 0 && !Object.is(count, -0))
       return count;

@@ -24,14 +24,18 @@ const HF_PARTS: Readonly<Record<string, string>> = {
   time_mix_gate: "time_mix_g",
 };
 
+/** Wrappers nest a few deep; a file's names must not make this go on forever. */
+const MAX_WRAPPERS = 8;
+
 /** The wrappers that stand before every name of a file. */
 export function wrapperOf(names: readonly string[]): string {
   let prefix = "";
-  for (;;) {
+  for (let depth = 0; depth < MAX_WRAPPERS && names.length > 0; depth++) {
     const next = WRAPPERS.find((wrapper) => names.every((name) => name.startsWith(prefix + wrapper)));
-    if (next === undefined || names.length === 0) return prefix;
+    if (next === undefined) break;
     prefix += next;
   }
+  return prefix;
 }
 
 /** @param loraOrder - orientation of the low-rank factors, where the format fixes it */

@@ -7,7 +7,7 @@ import { open, realpath, rename, stat, unlink, type FileHandle } from "node:fs/p
 import { dirname, join } from "node:path";
 import type { ByteSink } from "../../core/byte-sink.ts";
 import { checkRange, type ByteSource } from "../../core/byte-source.ts";
-import { DeviceError, FormatError, UsageError } from "../../core/errors.ts";
+import { DeviceError, FormatError, systemError, UsageError } from "../../core/errors.ts";
 
 /** Most bytes of one system call: below the limit of 2^31 - 1, and short enough to notice an abort between two. */
 const PIECE_BYTES = 64 * 2 ** 20;
@@ -208,7 +208,9 @@ async function statIfThere(path: string): Promise<Stats | null> {
 function checkRegular(path: string, stats: Stats): void {
   if (stats.isFile()) return;
   const what = stats.isDirectory() ? "a folder" : "a device, pipe or socket";
-  throw new UsageError(`${path} is ${what}; a file is expected. Give the path of the file itself.`);
+  throw new UsageError(`${path} is ${what}; a file is expected. Give the path of the file itself.`, {
+    cause: systemError("EISDIR", `${path} is ${what}`),
+  });
 }
 
 const SPACE_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);

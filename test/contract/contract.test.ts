@@ -1,0 +1,95 @@
+// Holds every backend to the contract of ops/ops.ts: near the f64 reference on every declared case, and the same bits
+// however rows are grouped into steps.
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
+import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
+import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
+import { BACKEND_NAMES, createBackend } from "../../packages/rwkv/src/runtime/backends.ts";
+import { contractCases } from "./cases.ts";
+import type { ContractCase } from "./case.ts";
+import {
+  apart,
+  caseData,
+  firstError,
+  inPieces,
+  openCase,
+  together,
+  type OpenCase,
+  type Written,
+} from "./run-case.ts";
+
+const oracle = createReferenceBackend({ storage: "f64" });
+const cases = contractCases();
+const OP_NAMES = Object.keys(SIGNATURES) as OpName[];
+
+/** The oracle's results, shared by all backends. */
+const wanted = new Map<ContractCase, Written>();
+
+async function wantedOf(testCase: ContractCase): Promise<Written> {
+  let written = wanted.get(testCase);
+  if (written === undefined) {
+    const open = await openCase(oracle, testCase);
+    written = await open.run(together(testCase), NaN);
+    open.dispose();
+    wanted.set(testCase, written);
+  }
+  return written;
+}
+
+test("every operation has cases", () => {
+  expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual([...OP_NAMES].sort());
+});
+
+describe.each(BACKEND_NAMES)("%s", (backendName) => {
+  let backend: Backend;
+  beforeAll(async () => {
+    backend = await createBackend(backendName);
+  });
+
+  describe.each(OP_NAMES)("%s", (op) => {
+    const ownCases = cases.filter((testCase) => testCase.op === op);
+    const open: OpenCase[] = [];
+    afterAll(() => {
+      for (const testCase of open) testCase.dispose();
+    });
+    const opened = async (testCase: ContractCase): Promise<OpenCase> => {
+      const index = ownCases.indexOf(testCase);
+      return (open[index] ??= await openCase(backend, testCase));
+    };
+
+    test.each(ownCases)("$title: within the derived limits of the f64 reference", async (testCase) => {
+      const want = await wantedOf(testCase);
+      const got = await (await opened(testCase)).run(together(testCase), NaN);
+      const limits = testCase.limits(caseData(testCase, want));
+      expect(firstError(backendName, testCase, got, want, "reference", limits)).toBeNull();
+    });
+
+    test("rows cut into pieces give the same bits", async () => {
+      for (const testCase of ownCases) {
+        const run = await opened(testCase);
+        const whole = await run.run(together(testCase), NaN);
+        const cut = await run.run(inPieces(testCase), NaN);
+        expect(firstError(backendName, testCase, cut, whole, "uncut")).toBeNull();
+      }
+    });
+
+    test("a row beside other runs has the bits it has alone", async () => {
+      for (const testCase of ownCases) {
+        const run = await opened(testCase);
+        const beside = await run.run(together(testCase), NaN);
+        const alone = await run.run(apart(testCase), NaN);
+        expect(firstError(backendName, testCase, beside, alone, "alone")).toBeNull();
+      }
+    });
+
+    test("what the destinations held before changes nothing", async () => {
+      for (const testCase of ownCases) {
+        const run = await opened(testCase);
+        const overNaN = await run.run(together(testCase), NaN);
+        const overOnes = await run.run(together(testCase), 1);
+        expect(firstError(backendName, testCase, overNaN, overOnes, "over ones")).toBeNull();
+      }
+    });
+  });
+});
