@@ -136,6 +136,23 @@ test("only runtime/backends.ts names the concrete backends", () => {
   expect(broken).toEqual([]);
 });
 
+test("nothing that the browser's entry point reaches lies in platform/node", () => {
+  const seen = new Map<string, string>();
+  const queue = [join(ENGINE, "browser.ts")];
+  for (let file = queue.pop(); file !== undefined; file = queue.pop()) {
+    for (const { specifier, isType } of importsOf(file)) {
+      const target = resolve(dirname(file), specifier);
+      // The built kernels are made by the build and import nothing.
+      if (!specifier.startsWith(".") || isType || seen.has(target) || target.includes("/generated/"))
+        continue;
+      seen.set(target, file);
+      queue.push(target);
+    }
+  }
+  expect(seen.size).toBeGreaterThan(30);
+  expect([...seen].filter(([target]) => layerOf(target) === "platform/node")).toEqual([]);
+});
+
 test("packages import only the packages before them, and those by name", () => {
   const broken: string[] = [];
   PACKAGES.forEach(({ folder }, position) => {

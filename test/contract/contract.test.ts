@@ -58,7 +58,8 @@ describe.each(BACKEND_NAMES)("%s", (backendName) => {
       return (open[index] ??= await openCase(backend, testCase));
     };
 
-    test.each(ownCases)("$title: within the derived limits of the f64 reference", async (testCase) => {
+    const titled = ownCases.map((testCase) => [testCase.title, testCase] as const);
+    test.each(titled)("%s: within the derived limits of the f64 reference", async (_title, testCase) => {
       const want = await wantedOf(testCase);
       const got = await (await opened(testCase)).run(together(testCase), NaN);
       const limits = testCase.limits(caseData(testCase, want));

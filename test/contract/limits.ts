@@ -65,33 +65,39 @@ export function normLimit(data: CaseData, groupElements: number, eps: number): n
   );
 }
 
+/** Weights that share a scale come in groups of this many, or of a multiple. */
+const SCALE_ELEMENTS = 16;
+
 /**
- * Products w x of one output, and their sum. Block types with a minimum may be summed as scale * (sum of q x) minus
- * minimum * (sum of x): both parts are at most about three times the block's greatest weight.
+ * Products w x of one output, and their sum. A block may be summed as scale * (sum of q x) minus minimum * (sum of x):
+ * each of its parts is at most about three times the greatest weight that shares the scale.
  */
-export function matmulLimit(data: CaseData, nOut: number, isQuantized: boolean): (i: number) => number {
+export function matmulLimit(data: CaseData, nOut: number, isBlocks: boolean): (i: number) => number {
   const x = data.given("x");
   const w = data.given("w");
   const nIn = w.length / nOut;
-  const most = 3 * maxAbs(w);
   return (at) => {
     const t = Math.floor(at / nOut);
     const o = at % nOut;
     let magnitude = 0;
     for (let i = 0; i < nIn; i++) {
-      magnitude += (isQuantized ? most : Math.abs(w[o * nIn + i]!)) * Math.abs(x[t * nIn + i]!);
+      const group = o * nIn + i - (i % SCALE_ELEMENTS);
+      const size = isBlocks
+        ? 3 * maxAbs(w.subarray(group, group + SCALE_ELEMENTS))
+        : Math.abs(w[o * nIn + i]!);
+      magnitude += size * Math.abs(x[t * nIn + i]!);
     }
     return roundings(nIn + 4, magnitude);
   };
 }
 
 /** Error of the low-rank vector carried through `up`, then that of `up`; no activation has a slope above 1. */
-export function loraLimit(data: CaseData, rank: number, isQuantized: boolean, isBounded: boolean): number {
+export function loraLimit(data: CaseData, rank: number, isBlocks: boolean, isBounded: boolean): number {
   const x = data.given("x");
   const down = data.given("down");
   const up = data.given("up");
   const nIn = down.length / rank;
-  const terms = isQuantized ? 3 : 1;
+  const terms = isBlocks ? 3 : 1;
   const hiddenMagnitude = terms * nIn * maxAbs(down) * maxAbs(x);
   const upMagnitude = terms * rank * maxAbs(up) * (isBounded ? 1 : hiddenMagnitude);
   return (

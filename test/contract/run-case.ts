@@ -120,7 +120,10 @@ async function buildCase(backend: Backend, testCase: ContractCase, observed: str
   for (const [name, argument] of Object.entries(testCase.arguments)) {
     if (argument.kind === "weight") {
       const { dtype, shape, bytes } = argument;
-      const read = (target: Uint8Array): Promise<void> => Promise.resolve(target.set(bytes));
+      const read = (target: Uint8Array): Promise<void> => {
+        target.set(bytes);
+        return Promise.resolve();
+      };
       tensors.set(name, await builder.weight({ name, dtype, shape, byteLength: bytes.byteLength, read }));
     } else if (argument.kind === "state") {
       tensors.set(name, builder.state(name, argument.shape, argument.initial));

@@ -40,7 +40,9 @@ for (const { name, tokens, tol, positions } of CASES) {
     for (const backend of BACKENDS) {
       test(`on ${backend.name}: log-probabilities are those of exact arithmetic, and llama.cpp's within its rounding`, async () => {
         const checkpoint = await openCheckpoint(openFixture(`gguf/${name}.gguf`));
-        const loaded = await loadProgram(await backend.create(), canonicalWeights(checkpoint), { maxRows: 64 });
+        const loaded = await loadProgram(await backend.create(), canonicalWeights(checkpoint), {
+          maxRows: 64,
+        });
         const { logits } = await runTokens(loaded, tokens, 64);
         const { nVocab } = loaded.config;
         for (const [position, { ids, exact, llama }] of Object.entries(positions)) {

@@ -8,7 +8,16 @@ import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { tunedState } from "../../packages/rwkv/src/model/state.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { BACKENDS } from "./backends.ts";
-import { expectClose, FIXTURES, hasFixture, openFixture, readF32, readJson, runBesideOthers, runTokens } from "./run-model.ts";
+import {
+  expectClose,
+  FIXTURES,
+  hasFixture,
+  openFixture,
+  readF32,
+  readJson,
+  runBesideOthers,
+  runTokens,
+} from "./run-model.ts";
 
 interface Manifest {
   readonly version: string;
@@ -38,7 +47,9 @@ for (const folder of FOLDERS) {
 
   describe(folder, () => {
     test("has the sizes its manifest gives", async () => {
-      const { config } = canonicalWeights(await openCheckpoint(openFixture(`golden/${folder}/${manifest.model.file}`)));
+      const { config } = canonicalWeights(
+        await openCheckpoint(openFixture(`golden/${folder}/${manifest.model.file}`)),
+      );
       const given = manifest.config;
       expect(config.version).toBe(manifest.version);
       expect(config.nLayer).toBe(given["n_layer"]);

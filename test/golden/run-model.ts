@@ -39,11 +39,16 @@ export interface Outcome {
 }
 
 /** The inputs of a step for tokens at given positions. */
-function inputRows(loaded: LoadedProgram, tokens: readonly number[], positions: readonly number[]): Float32Array[] {
+function inputRows(
+  loaded: LoadedProgram,
+  tokens: readonly number[],
+  positions: readonly number[],
+): Float32Array[] {
   const inputs = loaded.inputWidths.map((width) => new Float32Array(width * tokens.length));
   tokens.forEach((token, row) => {
     loaded.embedding.row(token, inputs[0]!, row * loaded.config.nEmbd);
-    if (loaded.positions !== null) loaded.positions.row(positions[row]!, inputs[1]!, row * loaded.config.nEmbd);
+    if (loaded.positions !== null)
+      loaded.positions.row(positions[row]!, inputs[1]!, row * loaded.config.nEmbd);
   });
   return inputs;
 }
@@ -101,7 +106,11 @@ export async function runBesideOthers(
         { slot: slots[2], nRows: after.length, logits: "none" },
       ];
       const rows = [...before, ...piece, ...after];
-      const positions = [...before.map((_, i) => i), ...piece.map((_, i) => start + i), ...after.map((_, i) => i)];
+      const positions = [
+        ...before.map((_, i) => i),
+        ...piece.map((_, i) => start + i),
+        ...after.map((_, i) => i),
+      ];
       const all = await program.step(runs, inputRows(loaded, rows, positions));
       logits.set(all.subarray(nVocab, (1 + piece.length) * nVocab), start * nVocab);
     }
@@ -112,7 +121,10 @@ export async function runBesideOthers(
 }
 
 /** Largest absolute difference, with its place; NaN counts as infinite. */
-export function maxDifference(got: ArrayLike<number>, want: ArrayLike<number>): { value: number; at: number } {
+export function maxDifference(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+): { value: number; at: number } {
   if (got.length !== want.length) return { value: Infinity, at: -1 };
   let value = 0;
   let at = 0;
@@ -127,7 +139,12 @@ export function maxDifference(got: ArrayLike<number>, want: ArrayLike<number>): 
 }
 
 /** Throws a message that names the place where two arrays differ most. */
-export function expectClose(what: string, got: ArrayLike<number>, want: ArrayLike<number>, limit: number): void {
+export function expectClose(
+  what: string,
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+  limit: number,
+): void {
   const { value, at } = maxDifference(got, want);
   if (value <= limit) return;
   throw new Error(

@@ -45,7 +45,12 @@ describe.skipIf(!isThere)("rwkv.cpp's models", () => {
     for (const backend of BACKENDS) {
       test(`${model.file} on ${backend.name} gives the expected logits`, async () => {
         const got = await lastLogits(model, backend, eps);
-        expectClose("expected logits", got, readF32(`rwkv.cpp/expected-logits-${model.expected}.bin`), model.limit);
+        expectClose(
+          "expected logits",
+          got,
+          readF32(`rwkv.cpp/expected-logits-${model.expected}.bin`),
+          model.limit,
+        );
         // against exact arithmetic on the same weights only the order of summation counts
         expectClose("f64 on the same weights", got, await lastLogits(model, REFERENCE_F64, eps), 1e-4);
       });

@@ -28,7 +28,10 @@ async function logitsOf(checkpoint: Checkpoint): Promise<Float32Array> {
 }
 
 /** Every tensor under a new name, with changed values where `change` gives them; null drops it. */
-function rebuild(model: Model, change: (name: string, tensor: TensorValues) => [string, TensorValues] | null): Model {
+function rebuild(
+  model: Model,
+  change: (name: string, tensor: TensorValues) => [string, TensorValues] | null,
+): Model {
   const result: Model = new Map();
   for (const [name, tensor] of model) {
     const changed = change(name, tensor);
@@ -58,7 +61,14 @@ function map({ shape, values }: TensorValues, f: (value: number) => number): Ten
   return { shape, values: values.map(f) };
 }
 
-const squeeze = ({ shape, values }: TensorValues): TensorValues => ({ shape: shape.filter((d) => d !== 1), values });
+const squeeze = ({ shape, values }: TensorValues): TensorValues => ({
+  shape: shape.filter((d) => d !== 1),
+  values,
+});
+
+/** Orders of the fused token-shift vectors. */
+const MIX6 = ["w", "k", "v", "r", "g"];
+const MIX7 = ["r", "w", "k", "v", "a", "g"];
 
 const LORA7 = /\.att\.[wavg][12]$/;
 const LORA6 = /time_(maa|decay)_w[12]$/;
@@ -72,18 +82,34 @@ async function expectSame(
 ): Promise<void> {
   const want = await logitsOf(checkpointOf(official));
   expectClose(`RWKV ${version}`, await logitsOf(checkpointOf(rearranged, options)), want, limit);
-  const marks = [official, rearranged].map((model) => fingerprint(canonicalWeights(checkpointOf(model, model === rearranged ? options : {}))));
+  const marks = [official, rearranged].map((model) =>
+    fingerprint(canonicalWeights(checkpointOf(model, model === rearranged ? options : {}))),
+  );
   expect(await marks[1]).toBe(await marks[0]);
 }
 
 describe("wrappers' prefixes", () => {
-  for (const prefix of ["module.", "_forward_module.", "_orig_mod.", "model.", "_forward_module._orig_mod."]) {
+  for (const prefix of [
+    "module.",
+    "_forward_module.",
+    "_orig_mod.",
+    "model.",
+    "_forward_module._orig_mod.",
+  ]) {
     test(`"${prefix}" before every name is stripped`, () =>
-      expectSame("7", rebuild(syntheticModel("7"), (name, tensor) => [prefix + name, tensor]), {}));
+      expectSame(
+        "7",
+        rebuild(syntheticModel("7"), (name, tensor) => [prefix + name, tensor]),
+        {},
+      ));
   }
 
   test("vectors may be squeezed", () =>
-    expectSame("6", rebuild(syntheticModel("6"), (name, tensor) => [name, name.includes("w2") ? tensor : squeeze(tensor)]), {}));
+    expectSame(
+      "6",
+      rebuild(syntheticModel("6"), (name, tensor) => [name, name.includes("w2") ? tensor : squeeze(tensor)]),
+      {},
+    ));
 });
 
 describe("web-rwkv", () => {
@@ -98,7 +124,8 @@ describe("web-rwkv", () => {
   }
 
   for (const version of ["4", "5.1", "5.2", "6", "7"] as const) {
-    test(`RWKV ${version} as its converter writes it`, () => expectSame(version, webRwkv(syntheticModel(version)), options));
+    test(`RWKV ${version} as its converter writes it`, () =>
+      expectSame(version, webRwkv(syntheticModel(version)), options));
   }
 
   for (const version of ["5.2", "6", "7"] as const) {
@@ -121,7 +148,8 @@ describe("web-rwkv", () => {
     await expectSame("5.1", expanded, options);
   });
 
-  test("the older converter, which left v7's factors alone", () => expectSame("7", syntheticModel("7"), options));
+  test("the older converter, which left v7's factors alone", () =>
+    expectSame("7", syntheticModel("7"), options));
 });
 
 describe("transformers", () => {
@@ -248,7 +276,7 @@ describe("fla", () => {
     });
     if (isFused) {
       for (let i = 0; i < SIZES.nLayer; i++) {
-        const mixes = [..."rwkvag"].map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
+        const mixes = MIX7.map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
         result.set(`model.layers.${i}.attn.x_x`, stack(mixes, [6, SIZES.nEmbd]));
       }
     }
@@ -256,7 +284,8 @@ describe("fla", () => {
   }
 
   test("RWKV 7", () => expectSame("7", fla7(false), { format: "safetensors" }));
-  test("early RWKV 7 with the six shift vectors in one tensor", () => expectSame("7", fla7(true), { format: "safetensors" }));
+  test("early RWKV 7 with the six shift vectors in one tensor", () =>
+    expectSame("7", fla7(true), { format: "safetensors" }));
 
   test("RWKV 6, whose five shift maps stand in another order", () => {
     const official = syntheticModel("6");
@@ -282,14 +311,34 @@ describe("fla", () => {
       const rows = transpose(official.get(`${att}.time_maa_w1`)!).values; // [5 D, C], order w k v r g
       const slices = official.get(`${att}.time_maa_w2`)!.values; // [5, D, C]
       const cut = (values: Float32Array, q: string): TensorValues => {
-        const part = "wkvrg".indexOf(q);
+        const part = MIX6.indexOf(q);
         return { shape: [D, C], values: values.slice(part * D * C, (part + 1) * D * C) };
       };
-      const order = [..."rwkvg"];
+      const order = ["r", "w", "k", "v", "g"];
       const prefix = `model.layers.${i}.attn`;
-      result.set(`${prefix}.x_proj.0.linear.weight`, stack(order.map((q) => cut(rows, q)), [5 * D, C]));
-      result.set(`${prefix}.x_proj.2.weight`, transpose(stack(order.map((q) => cut(slices, q)), [5 * D, C])));
-      result.set(`${prefix}.x_bias`, stack(order.map((q) => official.get(`${att}.time_maa_${q}`)!), [5, C]));
+      result.set(
+        `${prefix}.x_proj.0.linear.weight`,
+        stack(
+          order.map((q) => cut(rows, q)),
+          [5 * D, C],
+        ),
+      );
+      result.set(
+        `${prefix}.x_proj.2.weight`,
+        transpose(
+          stack(
+            order.map((q) => cut(slices, q)),
+            [5 * D, C],
+          ),
+        ),
+      );
+      result.set(
+        `${prefix}.x_bias`,
+        stack(
+          order.map((q) => official.get(`${att}.time_maa_${q}`)!),
+          [5, C],
+        ),
+      );
     }
     return expectSame("6", result, { format: "safetensors" });
   });
@@ -306,7 +355,11 @@ describe("rwkv.cpp", () => {
   test("RWKV 4, whose decay is already transformed", () => {
     const model = rebuild(syntheticModel("4"), (name, tensor) => [
       name,
-      name.endsWith("time_decay") ? map(tensor, (raw) => -Math.exp(raw)) : name.includes(".time_") ? squeeze(tensor) : tensor,
+      name.endsWith("time_decay")
+        ? map(tensor, (raw) => -Math.exp(raw))
+        : name.includes(".time_")
+          ? squeeze(tensor)
+          : tensor,
     ]);
     return expectSame("4", model, options);
   });
@@ -327,7 +380,8 @@ describe("rwkv.cpp", () => {
     const { heads, nEmbd } = SIZES;
     const model = rebuild(syntheticModel("6"), (name, tensor) => {
       if (LORA6.test(name)) return [name, transpose(tensor)];
-      if (/time_(decay|faaaa)$/.test(name)) return [name, { values: tensor.values, shape: [heads, nEmbd / heads, 1] }];
+      if (/time_(decay|faaaa)$/.test(name))
+        return [name, { values: tensor.values, shape: [heads, nEmbd / heads, 1] }];
       return [name, name.includes(".time_") ? squeeze(tensor) : tensor];
     });
     return expectSame("6", model, options);
@@ -340,7 +394,7 @@ describe("rwkv.cpp", () => {
       return [name, LORA7.test(name) ? transpose(tensor) : tensor];
     });
     for (let i = 0; i < SIZES.nLayer; i++) {
-      const mixes = [..."rwkvag"].map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
+      const mixes = MIX7.map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
       model.set(`blocks.${i}.att.x_rwkvag`, stack(mixes, [6, 1, SIZES.nEmbd]));
     }
     return expectSame("7", model, options);
@@ -370,10 +424,13 @@ describe("GGUF", () => {
   function gguf6(official: Model, isFused: boolean): Model {
     const model = rebuild(official, (name, tensor) => {
       if (isFused && /\.att\.time_maa_[wkvrg]$/.test(name)) return null;
-      return [common(name), LORA6.test(name) ? transpose(tensor) : name.endsWith("time_faaaa") ? tensor : squeeze(tensor)];
+      return [
+        common(name),
+        LORA6.test(name) ? transpose(tensor) : name.endsWith("time_faaaa") ? tensor : squeeze(tensor),
+      ];
     });
     for (let i = 0; isFused && i < SIZES.nLayer; i++) {
-      const mixes = [..."wkvrg"].map((q) => official.get(`blocks.${i}.att.time_maa_${q}`)!);
+      const mixes = MIX6.map((q) => official.get(`blocks.${i}.att.time_maa_${q}`)!);
       model.set(`blk.${i}.time_mix_lerp_fused.weight`, stack(mixes, [5, 1, 1, SIZES.nEmbd]));
     }
     return model;
@@ -404,7 +461,7 @@ describe("GGUF", () => {
       return [common(name), LORA7.test(name) ? transpose(tensor) : squeeze(tensor)];
     });
     for (let i = 0; i < SIZES.nLayer; i++) {
-      const mixes = [..."rwkvag"].map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
+      const mixes = MIX7.map((q) => official.get(`blocks.${i}.att.x_${q}`)!);
       model.set(`blk.${i}.time_mix_lerp_fused.weight`, stack(mixes, [6, 1, 1, SIZES.nEmbd]));
     }
     for (const digit of [0, 1, 2]) {

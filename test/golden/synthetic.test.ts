@@ -39,7 +39,12 @@ function stateTensor(loaded: LoadedProgram, state: Float32Array, name: string): 
 }
 
 test("the weight generator gives the published first values", () => {
-  expectClose("emb", syntheticValues("emb.weight", 4), [0.25804016, 0.11118104, 0.19004432, 0.11488053], 1e-8);
+  expectClose(
+    "emb",
+    syntheticValues("emb.weight", 4),
+    [0.25804016, 0.11118104, 0.19004432, 0.11488053],
+    1e-8,
+  );
   expectClose("ln1", syntheticValues("blocks.0.ln1.weight", 3), [0.934124, 1.059571, 0.849111], 1e-6);
   const decay = syntheticValues("blocks.1.att.time_decay", 3);
   expectClose("decay", decay, [-1.385967, -2.843144, -1.417359], 1e-6);
@@ -105,8 +110,14 @@ describe("v4 with a position table", () => {
 
   function modelWithPositions(): Map<string, TensorValues> {
     const model = syntheticModel("4");
-    model.set("blocks.0.pos_emb_x", { shape: [1, side, C], values: syntheticValues("blocks.0.pos_emb_x", side * C) });
-    model.set("blocks.0.pos_emb_y", { shape: [side, 1, C], values: syntheticValues("blocks.0.pos_emb_y", side * C) });
+    model.set("blocks.0.pos_emb_x", {
+      shape: [1, side, C],
+      values: syntheticValues("blocks.0.pos_emb_x", side * C),
+    });
+    model.set("blocks.0.pos_emb_y", {
+      shape: [side, 1, C],
+      values: syntheticValues("blocks.0.pos_emb_y", side * C),
+    });
     return model;
   }
 
@@ -126,15 +137,25 @@ describe("v4 with a position table", () => {
     const layerNorm = (x: readonly number[], name: string): number[] => {
       const mean = x.reduce((a, b) => a + b) / C;
       const variance = x.reduce((a, b) => a + (b - mean) ** 2, 0) / C;
-      return x.map((v, i) => ((v - mean) / Math.sqrt(variance + 1e-5)) * get(`${name}.weight`)[i]! + get(`${name}.bias`)[i]!);
+      return x.map(
+        (v, i) =>
+          ((v - mean) / Math.sqrt(variance + 1e-5)) * get(`${name}.weight`)[i]! + get(`${name}.bias`)[i]!,
+      );
     };
     const times = (name: string, x: readonly number[]): number[] => {
       const w = get(name);
-      return Array.from({ length: w.length / x.length }, (_, o) => x.reduce((sum, v, i) => sum + w[o * x.length + i]! * v, 0));
+      return Array.from({ length: w.length / x.length }, (_, o) =>
+        x.reduce((sum, v, i) => sum + w[o * x.length + i]! * v, 0),
+      );
     };
     const sigmoid = (v: number): number => 1 / (1 + Math.exp(-v));
     const zeros = (): number[] => Array.from({ length: C }, () => 0);
-    const states = Array.from({ length: SIZES.nLayer }, () => ({ att: zeros(), ffn: zeros(), num: zeros(), den: zeros() }));
+    const states = Array.from({ length: SIZES.nLayer }, () => ({
+      att: zeros(),
+      ffn: zeros(),
+      num: zeros(),
+      den: zeros(),
+    }));
     const out: number[] = [];
     tokens.forEach((token, t) => {
       let x = layerNorm(Array.from(get("emb.weight").subarray(token * C, (token + 1) * C)), "blocks.0.ln0");
@@ -147,7 +168,9 @@ describe("v4 with a position table", () => {
         const ffn = `blocks.${layer}.ffn`;
         const xa = layerNorm(x, `blocks.${layer}.ln1`);
         const shiftA = (q: string): number[] =>
-          xa.map((v, i) => v * get(`${att}.time_mix_${q}`)[i]! + s.att[i]! * (1 - get(`${att}.time_mix_${q}`)[i]!));
+          xa.map(
+            (v, i) => v * get(`${att}.time_mix_${q}`)[i]! + s.att[i]! * (1 - get(`${att}.time_mix_${q}`)[i]!),
+          );
         const r = times(`${att}.receptance.weight`, shiftA("r")).map(sigmoid);
         const k = times(`${att}.key.weight`, shiftA("k"));
         const v = times(`${att}.value.weight`, shiftA("v"));
@@ -165,7 +188,10 @@ describe("v4 with a position table", () => {
         x = x.map((value, i) => value + attOut[i]!);
         const xf = layerNorm(x, `blocks.${layer}.ln2`);
         const shiftF = (q: string): number[] =>
-          xf.map((value, i) => value * get(`${ffn}.time_mix_${q}`)[i]! + s.ffn[i]! * (1 - get(`${ffn}.time_mix_${q}`)[i]!));
+          xf.map(
+            (value, i) =>
+              value * get(`${ffn}.time_mix_${q}`)[i]! + s.ffn[i]! * (1 - get(`${ffn}.time_mix_${q}`)[i]!),
+          );
         const hidden = times(`${ffn}.key.weight`, shiftF("k")).map((value) => Math.max(value, 0) ** 2);
         const gateF = times(`${ffn}.receptance.weight`, shiftF("r")).map(sigmoid);
         const ffnOut = times(`${ffn}.value.weight`, hidden);

@@ -9,6 +9,7 @@ import type { GgufValue } from "../formats/gguf/types.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
 import { deviceDType, readValues, recode } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
+import { ggufNames } from "./weights/gguf.ts";
 import { SHIFT_MAPS } from "./weights/tables.ts";
 import { transposed, transposeElements } from "./weights/view.ts";
 
@@ -171,36 +172,6 @@ function rawOf({ rule, form }: CanonicalWeight): ((value: number) => number) | n
 /** Low-rank factors that llama.cpp expects in f32. */
 const F32_FACTORS = /\.att\.(w[12]|time_decay_w[12])$/;
 
-const GGUF_NAMES: Readonly<Record<string, string>> = {
-  "emb.weight": "token_embd.weight",
-  "head.weight": "output.weight",
-  "blocks.0.ln0.weight": "token_embd_norm.weight",
-  "blocks.0.ln0.bias": "token_embd_norm.bias",
-  "ln_out.weight": "output_norm.weight",
-  "ln_out.bias": "output_norm.bias",
-};
-
-const GGUF_PARTS: readonly (readonly [RegExp, string])[] = [
-  [/^ln1\./, "attn_norm."],
-  [/^ln2\./, "attn_norm_2."],
-  [/^att\.ln_x\./, "time_mix_ln."],
-  [/^att\.time_maa_(x)$/, "time_mix_lerp_$1.weight"],
-  [/^att\.time_faaaa$/, "time_mix_first.weight"],
-  [/^att\.time_(decay(_w[12])?)$/, "time_mix_$1.weight"],
-  [/^att\.(key|value|receptance|gate|output)\.weight$/, "time_mix_$1.weight"],
-  [/^att\.([wavg][012]|k_k|k_a|r_k)$/, "time_mix_$1.weight"],
-  [/^ffn\.(time_maa|x)_([kr])$/, "channel_mix_lerp_$2.weight"],
-  [/^ffn\.(key|value|receptance)\.weight$/, "channel_mix_$1.weight"],
-];
-
-function ggufName(name: string): string {
-  const whole = GGUF_NAMES[name];
-  if (whole !== undefined) return whole;
-  const [, index, inner] = /^blocks\.(\d+)\.(.*)$/.exec(name)!;
-  const [pattern, replacement] = GGUF_PARTS.find(([candidate]) => candidate.test(inner!))!;
-  return `blk.${index!}.${inner!.replace(pattern, replacement)}`;
-}
-
 /**
  * The tensors of a RWKV-6 or RWKV-7 model as llama.cpp reads them.
  * @param dtype - of the matrices; `q8_0` leaves v7's low-rank factors in f16, as llama.cpp's tools do. null keeps the
@@ -210,6 +181,7 @@ function ggufName(name: string): string {
 export function ggufTensors(weights: CanonicalWeights, dtype: EncodedDType | null): CheckpointTensor[] {
   const { config: c, tensors } = weights;
   checkGguf(weights);
+  const ggufName = ggufNames(c.version === "6" ? "rwkv6" : "rwkv7");
   const result: CheckpointTensor[] = [];
   for (const weight of tensors.values()) {
     const { name, rule, shape } = weight;

@@ -1,10 +1,5 @@
 import { describe, expect, test } from "vitest";
-import {
-  checkpointOf,
-  syntheticModel,
-  type SyntheticVersion,
-  type TensorValues,
-} from "../../../../test/golden/synthetic.ts";
+import { checkpointOf, syntheticModel, type SyntheticVersion } from "../../../../test/golden/synthetic.ts";
 import { decodeToF32 } from "../core/decode.ts";
 import { FormatError, UsageError } from "../core/errors.ts";
 import { checkFirstRow, readVector, recode } from "./values.ts";

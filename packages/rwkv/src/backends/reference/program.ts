@@ -9,18 +9,6 @@ import { compute } from "./kernels.ts";
 import type { RunRows, StepData } from "./step-data.ts";
 import { allocate, type Storage, type Values } from "./values.ts";
 
-/** A program that also shows its values before they are rounded to f32. They differ only where storage is f64. */
-export interface ReferenceProgram extends Program {
-  /** As `step`. */
-  stepF64(
-    runs: readonly Run[],
-    inputs: readonly Float32Array[],
-    options?: StepOptions,
-  ): Promise<Float64Array>;
-  /** As `readSlot`. */
-  readSlotF64(slot: number): Promise<Float64Array>;
-}
-
 export interface Recording {
   readonly storage: Storage;
   readonly maxRows: number;
@@ -35,11 +23,8 @@ export interface Recording {
 /** Longest time a step computes before it lets timers and events through. */
 const YIELD_AFTER_MS = 10;
 
-export function createProgram(recording: Recording): ReferenceProgram {
-  return new RecordedProgram(recording);
-}
-
-class RecordedProgram implements ReferenceProgram {
+/** A program that also shows its values before they are rounded to f32; they differ where storage is f64. */
+export class ReferenceProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
@@ -93,6 +78,7 @@ class RecordedProgram implements ReferenceProgram {
     return Float32Array.from(this.#slotValues(slot));
   }
 
+  /** As `readSlot`. */
   async readSlotF64(slot: number): Promise<Float64Array> {
     return Float64Array.from(this.#slotValues(slot));
   }
@@ -117,6 +103,7 @@ class RecordedProgram implements ReferenceProgram {
     return logits instanceof Float32Array ? logits : Float32Array.from(logits);
   }
 
+  /** As `step`. */
   async stepF64(
     runs: readonly Run[],
     inputs: readonly Float32Array[],

@@ -8,7 +8,7 @@ import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
-import { createProgram, type ReferenceProgram } from "./program.ts";
+import { ReferenceProgram } from "./program.ts";
 import { allocate, decodeWeight, type Storage, type Values } from "./values.ts";
 
 export interface ReferenceOptions {
@@ -83,7 +83,7 @@ function createBuilder(storage: Storage, maxRows: number): ReferenceBuilder {
       isFinished = true;
       const calls: OpCall[] = [];
       forward(createOps((call) => calls.push(call)));
-      return createProgram({ storage, maxRows, tensors, weights: new Map(weights), initials, calls });
+      return new ReferenceProgram({ storage, maxRows, tensors, weights: new Map(weights), initials, calls });
     },
     dispose() {
       isFinished = true;

@@ -60,7 +60,7 @@ describe("reading", () => {
   });
 
   test("only the header is read on opening, and closing closes the file", async () => {
-    const bytes = safetensorsBytes(entry("U8", [10_000_000], [0, 10_000_000]), 10_000_000);
+    const bytes = safetensorsBytes(entry("U8", [1_000_000], [0, 1_000_000]), 1_000_000);
     let bytesRead = 0;
     let nCloses = 0;
     const inner = bytesSource(bytes);
@@ -258,7 +258,9 @@ describe("writing", () => {
 
   test("large tensors reach the sink in pieces of 16 MiB", async () => {
     const sink = new MemorySink();
-    await writeSafetensors(sink, [tensorInMemory("a", "u8", [40 * 2 ** 20])], new Map());
+    const byteLength = 40 * 2 ** 20;
+    const zeros = { ...tensorInMemory("a", "u8", [0]), shape: [byteLength], byteLength };
+    await writeSafetensors(sink, [zeros], new Map());
     expect(sink.pieceLengths.slice(1)).toEqual([16 * 2 ** 20, 16 * 2 ** 20, 8 * 2 ** 20]);
   });
 
@@ -297,8 +299,9 @@ describe("writing", () => {
     ],
   ])("%s is refused before anything is written", async (_, list, metadata, message) => {
     const sink = new MemorySink();
-    await expect(writeSafetensors(sink, list, metadata)).rejects.toThrow(UsageError);
-    await expect(writeSafetensors(sink, list, metadata)).rejects.toThrow(message);
+    const writing = writeSafetensors(sink, list, metadata);
+    await expect(writing).rejects.toThrow(UsageError);
+    await expect(writing).rejects.toThrow(message);
     expect(sink.pieceLengths).toEqual([]);
   });
 
@@ -412,7 +415,7 @@ describe("hostile files", () => {
     );
   });
 
-  test("random bytes behind a plausible length are refused", async () => {
+  test("random bytes behind a plausible length are refused or harmless", async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), fc.nat(300), async (noise, headerByteLength) => {
         const bytes = new Uint8Array(8 + noise.length);

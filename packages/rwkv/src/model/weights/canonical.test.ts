@@ -10,6 +10,7 @@ import {
 import { FormatError, RwkvError, UnsupportedError } from "../../core/errors.ts";
 import { readValues } from "../values.ts";
 import { canonicalWeights } from "./canonical.ts";
+import { SHIFT_MAPS } from "./tables.ts";
 
 function withTensor(
   version: SyntheticVersion,
@@ -43,7 +44,7 @@ test("low-rank factors come out [out, in], the five shift maps one by one", asyn
   const w1 = model.get("blocks.1.att.time_maa_w1")!.values; // [C, 5 D]
   const w2 = model.get("blocks.1.att.time_maa_w2")!.values; // [5, D, C]
   const [C, D] = [16, 4];
-  for (const [q, letter] of [..."wkvrg"].entries()) {
+  for (const [q, letter] of SHIFT_MAPS.entries()) {
     const down = await readValues(tensors.get(`blocks.1.att.time_maa_w1.${letter}`)!);
     const up = await readValues(tensors.get(`blocks.1.att.time_maa_w2.${letter}`)!);
     for (const [d, c] of [

@@ -22,7 +22,7 @@ const EXPERIMENTS: readonly Experiment[] = [
   { pattern: /\.ffn\.(s_emb(_x)?\.weight|s[012])$/, what: "RWKV-7a, DeepEmbed (ffn.s_emb)" },
   { pattern: /^init_state\./, what: "a learned initial state of RWKV-block (init_state)" },
   {
-    pattern: /(lora_[ab]|lora\.[01]|disha|bone|lora_embedding_[ab])(\.|$)/i,
+    pattern: /(^|\.)(lora_[ab]|lora\.[01]|lora_embedding_[ab]|disha|bone)(\.|$)/i,
     what: "an adapter that is not merged into the weights (lora_A)",
   },
   {

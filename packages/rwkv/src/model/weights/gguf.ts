@@ -4,7 +4,7 @@
 import { countElements } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
-import { normNames, translate, type NameTable } from "./renaming.ts";
+import { inverseOf, normNames, translate, type NameTable } from "./renaming.ts";
 import { addView, splitFused, splitShiftMaps, type SchemeResult } from "./scheme.ts";
 import { SHIFT_MAPS } from "./tables.ts";
 import { reshaped, viewOf, withoutUnits, type TensorView } from "./view.ts";
@@ -68,6 +68,11 @@ const GGUF7: NameTable = {
     "channel_mix_lerp_k.weight": "ffn.x_k",
   },
 };
+
+/** From official names to those of a file of the architecture, for every tensor that is not fused. */
+export function ggufNames(architecture: "rwkv6" | "rwkv7"): (official: string) => string {
+  return inverseOf(architecture === "rwkv6" ? GGUF6 : GGUF7);
+}
 
 /** Beyond this many halvings a f32 weight has nothing left; no real file has more than ten. */
 const MAX_RESCALE_EXPONENT = 64;

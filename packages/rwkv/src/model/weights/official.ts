@@ -71,7 +71,8 @@ export function officialScheme(checkpoint: Checkpoint, loraOrder: LoraOrder = "b
   }
   return {
     tensors,
-    mayLackLn0: checkpoint.format === "safetensors" || classPrefix !== undefined,
+    // transformers' RWKV-7 folds it; safetensors may be a conversion of such a model
+    mayLackLn0: checkpoint.format === "safetensors" || classPrefix === "rwkv7." || classPrefix === "model.",
     isStateTransposed: checkpoint.format === "safetensors" && (isWebRwkv || hasTransposedLoras(tensors)),
     rescaleEveryNLayers: 0,
   };

@@ -26,6 +26,18 @@ export function translate(name: string, table: NameTable): string {
   return name;
 }
 
+/** The way back: from official names, within or outside layers, to those of the table. */
+export function inverseOf(table: NameTable): (official: string) => string {
+  const turn = (record: Readonly<Record<string, string>>): Map<string, string> =>
+    new Map(Object.entries(record).map(([name, official]) => [official, name]));
+  const globals = turn(table.globals);
+  const layer = turn(table.layer);
+  return (official) => {
+    const [, index, inner] = /^blocks\.(\d+)\.(.*)$/.exec(official) ?? [];
+    return globals.get(official) ?? `${table.layerPrefix}${index!}.${layer.get(inner!)!}`;
+  };
+}
+
 /** Names are the file's: one called `constructor` must find nothing. */
 function lookUp(table: Readonly<Record<string, string>>, name: string): string | undefined {
   return Object.hasOwn(table, name) ? table[name] : undefined;

@@ -51,7 +51,7 @@ describe("rowParts", () => {
     const [first, second] = rowParts(viewOf(tensor), 2);
     expect(second!.shape).toEqual([1, 3]);
     expect(second!.fileName).toBe("t[1]");
-    for (const _ of [1, 2]) {
+    for (let round = 0; round < 2; round++) {
       expect(await bytesOf(second!)).toEqual([3, 4, 5]);
       expect(await bytesOf(first!)).toEqual([0, 1, 2]);
     }
