@@ -62,7 +62,7 @@ export function matrices(): ContractCase[] {
           inner,
           outer,
         ),
-      (data) => ({ out: loraLimit(data, rank, isQuantized(dtype), inner !== "none") }),
+      (data) => ({ out: loraLimit(data, rank, isQuantized(dtype), inner, outer) }),
     );
   return WEIGHT_DTYPES.flatMap((dtype) => {
     const block = DTYPES[dtype].blockElements;

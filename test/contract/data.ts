@@ -58,18 +58,18 @@ export function unitHeads(nElements: number, headElements: number, random: Rando
   return values;
 }
 
-/** Where the f16 scales (and minima) stand in a block. */
-const SCALE_OFFSETS = {
-  q4_0: [0],
-  q4_1: [0, 2],
-  q5_0: [0],
-  q5_1: [0, 2],
-  q8_0: [0],
-  q2_k: [80, 82],
-  q3_k: [108],
-  q4_k: [0, 2],
-  q5_k: [0, 2],
-  q6_k: [208],
+/** Where the f16 scales (and minima) stand in a block, and about what greatest number they are multiplied by. */
+const SCALES = {
+  q4_0: { offsets: [0], most: 8 },
+  q4_1: { offsets: [0, 2], most: 15 },
+  q5_0: { offsets: [0], most: 16 },
+  q5_1: { offsets: [0, 2], most: 31 },
+  q8_0: { offsets: [0], most: 128 },
+  q2_k: { offsets: [80, 82], most: 3 * 15 },
+  q3_k: { offsets: [108], most: 4 * 32 },
+  q4_k: { offsets: [0, 2], most: 15 * 63 },
+  q5_k: { offsets: [0, 2], most: 31 * 63 },
+  q6_k: { offsets: [208], most: 32 * 127 },
 } as const;
 
 export interface StoredWeight {
@@ -80,7 +80,7 @@ export interface StoredWeight {
   readonly values: Float32Array;
 }
 
-/** A weight whose values come from `fill`; of a quantised type all quants are random and `fill` gives the scales. */
+/** A weight whose values come from `fill`; of a block all quants are random and `fill` gives about the greatest value. */
 export function storedWeight(
   dtype: WeightDType,
   shape: readonly number[],
@@ -102,9 +102,10 @@ export function storedWeight(
     default: {
       for (let b = 0; b < bytes.length; b++) bytes[b] = 128 + 128 * random();
       const { blockBytes } = DTYPES[dtype];
+      const { offsets, most } = SCALES[dtype];
       for (let block = 0; block < bytes.length; block += blockBytes) {
-        for (const offset of SCALE_OFFSETS[dtype]) {
-          const scale = Float32Array.of(fill(random, block / blockBytes));
+        for (const offset of offsets) {
+          const scale = Float32Array.of(fill(random, block / blockBytes) / most);
           f32ToF16Bytes(bytes.subarray(block + offset, block + offset + 2), scale);
         }
       }

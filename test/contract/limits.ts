@@ -5,6 +5,7 @@
 // probability of 2 exp(-lambda^2 / 2) (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, theorem 2.4). With
 // lambda = 8 that is 3e-14 per element. "Magnitude" is a sum of absolute values, or by Cauchy-Schwarz a product of norms.
 
+import type { Activation } from "../../packages/rwkv/src/ops/ops.ts";
 import type { CaseData } from "./case.ts";
 
 const LAMBDA = 8;
@@ -69,42 +70,68 @@ export function normLimit(data: CaseData, groupElements: number, eps: number): n
 const SCALE_ELEMENTS = 16;
 
 /**
- * Products w x of one output, and their sum. A block may be summed as scale * (sum of q x) minus minimum * (sum of x):
- * each of its parts is at most about three times the greatest weight that shares the scale.
+ * What each term of a product may be taken for. A block may be summed as scale * (sum of q x) minus minimum * (sum of
+ * x): each of its parts is at most about three times the greatest weight that shares the scale.
  */
-export function matmulLimit(data: CaseData, nOut: number, isBlocks: boolean): (i: number) => number {
-  const x = data.given("x");
-  const w = data.given("w");
-  const nIn = w.length / nOut;
-  return (at) => {
-    const t = Math.floor(at / nOut);
-    const o = at % nOut;
-    let magnitude = 0;
-    for (let i = 0; i < nIn; i++) {
-      const group = o * nIn + i - (i % SCALE_ELEMENTS);
-      const size = isBlocks
-        ? 3 * maxAbs(w.subarray(group, group + SCALE_ELEMENTS))
-        : Math.abs(w[o * nIn + i]!);
-      magnitude += size * Math.abs(x[t * nIn + i]!);
-    }
-    return roundings(nIn + 4, magnitude);
-  };
+function termSizes(w: Float32Array, isBlocks: boolean): Float32Array {
+  if (!isBlocks) return w.map(Math.abs);
+  return w.map((_, i) => {
+    const group = i - (i % SCALE_ELEMENTS);
+    return 3 * maxAbs(w.subarray(group, group + SCALE_ELEMENTS));
+  });
 }
 
-/** Error of the low-rank vector carried through `up`, then that of `up`; no activation has a slope above 1. */
-export function loraLimit(data: CaseData, rank: number, isBlocks: boolean, isBounded: boolean): number {
+/** Sum of |w x| over row `o` of w [nOut, nIn] and row `t` of x. */
+function productMagnitude(sizes: Numbers, x: Numbers, t: number, o: number, nIn: number): number {
+  let magnitude = 0;
+  for (let i = 0; i < nIn; i++) magnitude += sizes[o * nIn + i]! * Math.abs(x[t * nIn + i]!);
+  return magnitude;
+}
+
+export function matmulLimit(data: CaseData, nOut: number, isBlocks: boolean): (i: number) => number {
   const x = data.given("x");
-  const down = data.given("down");
-  const up = data.given("up");
+  const sizes = termSizes(data.given("w"), isBlocks);
+  const nIn = sizes.length / nOut;
+  return (at) => roundings(nIn + 4, productMagnitude(sizes, x, Math.floor(at / nOut), at % nOut, nIn));
+}
+
+/** The steepest slope of each activation that a low-rank map ends with; those inside it have slopes of at most 1. */
+const SLOPES: Readonly<Partial<Record<Activation, number>>> = {
+  sigmoid: 1 / 4,
+  decay6: Math.exp(-1),
+  decay7: Math.exp(-0.5) / 4,
+};
+
+/** Error of the low-rank vector carried through `up`, then that of `up` itself, both through the last activation. */
+export function loraLimit(
+  data: CaseData,
+  rank: number,
+  isBlocks: boolean,
+  inner: Activation,
+  outer: Activation,
+): (i: number) => number {
+  const x = data.given("x");
+  const down = termSizes(data.given("down"), isBlocks);
+  const up = termSizes(data.given("up"), isBlocks);
+  const bias = data.given("bias");
   const nIn = down.length / rank;
-  const terms = isBlocks ? 3 : 1;
-  const hiddenMagnitude = terms * nIn * maxAbs(down) * maxAbs(x);
-  const upMagnitude = terms * rank * maxAbs(up) * (isBounded ? 1 : hiddenMagnitude);
-  return (
-    roundings(nIn + ACTIVATION_ROUNDINGS, hiddenMagnitude) * maxNorm(up, rank) +
-    roundings(rank + 4, upMagnitude + maxAbs(data.given("bias"))) +
-    roundings(ACTIVATION_ROUNDINGS, 1)
+  const nOut = up.length / rank;
+  const hidden = Float64Array.from({ length: (x.length / nIn) * rank }, (_, at) =>
+    productMagnitude(down, x, Math.floor(at / rank), at % rank, nIn),
   );
+  const hiddenErrors = hidden.map(
+    (magnitude) => roundings(nIn + 4, magnitude) + roundings(ACTIVATION_ROUNDINGS, 1),
+  );
+  const hiddenSizes = inner === "none" ? hidden : hidden.map((magnitude) => Math.min(magnitude, 1));
+  return (at) => {
+    const [t, o] = [Math.floor(at / nOut), at % nOut];
+    const carried = productMagnitude(up, hiddenErrors, t, o, rank);
+    const own = productMagnitude(up, hiddenSizes, t, o, rank) + Math.abs(bias[o] ?? 0);
+    return (
+      (SLOPES[outer] ?? 1) * (carried + roundings(rank + 4, own)) +
+      (outer === "none" ? 0 : roundings(ACTIVATION_ROUNDINGS, 1))
+    );
+  };
 }
 
 /**

@@ -1,5 +1,6 @@
 // The backends that every golden test runs on, and what f32 arithmetic in any order may differ by from f64.
 
+import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 
@@ -18,4 +19,6 @@ export const REFERENCE_F32: TestBackend = {
   create: () => Promise.resolve(createReferenceBackend({ storage: "f32" })),
 };
 
-export const BACKENDS: readonly TestBackend[] = [REFERENCE_F64, REFERENCE_F32];
+export const CPU: TestBackend = { name: "cpu", create: createCpuBackend };
+
+export const BACKENDS: readonly TestBackend[] = [REFERENCE_F64, REFERENCE_F32, CPU];

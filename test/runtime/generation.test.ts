@@ -172,4 +172,7 @@ test("an error in a progress callback reaches the caller and leaves the session 
     },
   });
   await expect(failing).rejects.toBe(boom);
+  expect(session.nTokens).toBe(0);
+  await using untouched = await model.createSession();
+  expect(await session.forward([1])).toEqual(await untouched.forward([1]));
 });

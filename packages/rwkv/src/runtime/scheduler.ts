@@ -131,12 +131,13 @@ export class Scheduler {
         logitRow += nLogitRows;
       }
       waiting.done += nRows;
-      if (waiting.done === waiting.job.nRows) this.#finish(waiting, () => waiting.resolve(waiting.logits));
       try {
         waiting.job.onRows?.(waiting.done);
       } catch (error) {
         this.#finish(waiting, () => waiting.reject(error));
+        return;
       }
+      if (waiting.done === waiting.job.nRows) this.#finish(waiting, () => waiting.resolve(waiting.logits));
     });
     // Served jobs go behind those that have not fitted into this step.
     const served = new Set(batch.map(({ waiting }) => waiting));

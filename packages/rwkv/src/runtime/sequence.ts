@@ -180,8 +180,9 @@ export class Sequence {
     signal?.throwIfAborted();
     const timer = new PhaseTimer();
     const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
-    // Only a read that can be stopped half-way has to be undone.
-    const backup = signal !== undefined && input.nRows > 1 ? program.createSlot() : null;
+    // Only a read that a signal can stop half-way, or a callback fail, may have to be undone.
+    const canFail = onProgress !== undefined || (signal !== undefined && input.nRows > 1);
+    const backup = canFail ? program.createSlot() : null;
     try {
       if (backup !== null) await program.copySlot(backup, this.slot);
       return await scheduler.submit({

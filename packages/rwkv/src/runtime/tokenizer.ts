@@ -73,8 +73,9 @@ export async function findTokenizer(
     }
     return tokenizer;
   }
-  if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv")
-    return worldTokenizerFromGguf(checkpoint.metadata);
+  if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv") {
+    return worldTokenizerFromGguf(checkpoint.metadata, checkpoint.name);
+  }
   if (nVocab === BYTE_VOCAB) return createByteTokenizer();
   if (!opened.hasLocalFolder) return null;
   const names = nVocab === WORLD_VOCAB ? WORLD_FILES : HUGGINGFACE_FILES;

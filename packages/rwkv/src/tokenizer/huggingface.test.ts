@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { BYTE_CHARACTERS } from "./byte-level.ts";
-import { parseHuggingFaceTokenizer } from "./huggingface.ts";
+import { huggingFaceTokenizer } from "./huggingface.ts";
+import { openTokenizer } from "./open.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import { Utf8Decoder } from "./utf8.ts";
 
@@ -12,7 +13,7 @@ const CASES = process.env["RWKV_TEST_LONG"] === undefined ? 300 : 10_000;
 
 const encoder = new TextEncoder();
 const open = (json: unknown): Promise<Tokenizer> =>
-  parseHuggingFaceTokenizer(encoder.encode(JSON.stringify(json)), "t.json");
+  huggingFaceTokenizer(json, "t.json", encoder.encode(JSON.stringify(json)).byteLength);
 
 const MERGES = ["t h", "th e", "Ġ the", "Ġ t", "Ċ Ċ", "ä ¸", "ä¸ Ń", "Ã ©", "ï »", "ï» ¿"];
 
@@ -209,13 +210,34 @@ describe("files that would be read wrongly are refused", () => {
   });
 });
 
+test("a damaged file is read, or refused by one of the library's errors, and nothing else happens", async () => {
+  const whole = encoder.encode(JSON.stringify(smallFile()));
+  const damage = fc.array(fc.tuple(fc.nat(), fc.constantFrom(...encoder.encode('0159-.[]{}",: aeu\\'))), {
+    minLength: 1,
+    maxLength: 3,
+  });
+  await fc.assert(
+    fc.asyncProperty(damage, fc.nat(), async (changes, cut) => {
+      const bytes = whole.slice(0, cut % 4 === 0 ? cut % whole.length : undefined);
+      for (const [place, byte] of changes) if (bytes.length > 0) bytes[place % bytes.length] = byte;
+      try {
+        const tokenizer = await openTokenizer(bytes, "t.json");
+        tokenizer.decode(tokenizer.encode("the the\n\n 中   <|endoftext|>"));
+      } catch (error) {
+        if (!(error instanceof UnsupportedError)) expect(error).toBeInstanceOf(FormatError);
+      }
+    }),
+    { seed: 7, numRuns: CASES },
+  );
+});
+
 const hasFile = existsSync(FILE);
 if (!hasFile) process.stderr.write("skipped: shared/fixtures/tokenizer is not beside this checkout\n");
 
 describe.skipIf(!hasFile)("the 20B tokenizer", () => {
   let tokenizer: Tokenizer;
   beforeAll(async () => {
-    tokenizer = await parseHuggingFaceTokenizer(readFileSync(FILE), "20B_tokenizer.json");
+    tokenizer = await openTokenizer(readFileSync(FILE), "20B_tokenizer.json");
   });
 
   test("has 50,277 ids and ends texts with 0", () => {

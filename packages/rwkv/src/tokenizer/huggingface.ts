@@ -5,7 +5,7 @@
 
 import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { BYTE_CHARACTERS, bytesOfByteLevelToken } from "./byte-level.ts";
-import { isRecord, parseJson } from "./json.ts";
+import { isRecord } from "./json.ts";
 import { encodeText, shown } from "./python-literal.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import { VocabularyBuilder, type Vocabulary } from "./vocabulary.ts";
@@ -40,14 +40,11 @@ interface AddedToken {
 
 /**
  * Tokenizer of a `tokenizer.json`. Special tokens written in the text become their ids.
+ * @param json - the parsed file
+ * @param byteLength - of the file
  * @throws FormatError if the file is damaged
  * @throws UnsupportedError if it is not byte-level BPE, or asks for something this project does not check
  */
-export async function parseHuggingFaceTokenizer(bytes: Uint8Array, name: string): Promise<Tokenizer> {
-  return huggingFaceTokenizer(parseJson(bytes, name), name, bytes.byteLength);
-}
-
-/** As `parseHuggingFaceTokenizer`, of a value that has been parsed from `byteLength` bytes. */
 export async function huggingFaceTokenizer(
   json: unknown,
   name: string,
@@ -64,30 +61,20 @@ export async function huggingFaceTokenizer(
   const vocabulary = makeVocabulary(vocab, addedTokens, name, byteLength);
 
   const library = (await import("@huggingface/tokenizers")) as unknown as EncodingLibrary;
-  let encodeIds: (text: string) => number[];
-  try {
-    const encoding = new library.Tokenizer(
-      {
-        model,
-        normalizer: json["normalizer"] ?? null,
-        pre_tokenizer: json["pre_tokenizer"],
-        decoder: json["decoder"],
-        post_processor: null, // it would add tokens before and after the text
-        added_tokens: json["added_tokens"] ?? [],
-      },
-      {},
-    );
-    if (encoding.pre_tokenizer instanceof library.ByteLevelPreTokenizer)
-      encoding.pre_tokenizer.pattern = GPT2_PATTERN;
-    encodeIds = (text) => encoding.encode(text, { add_special_tokens: false }).ids;
-  } catch (cause) {
-    throw new FormatError(
-      `${name}: @huggingface/tokenizers cannot read it: ${String(cause)}. Get the file again.`,
-      {
-        cause,
-      },
-    );
-  }
+  const encoding = new library.Tokenizer(
+    {
+      model,
+      normalizer: json["normalizer"] ?? null,
+      pre_tokenizer: json["pre_tokenizer"],
+      decoder: json["decoder"],
+      post_processor: null, // it would add tokens before and after the text
+      added_tokens: json["added_tokens"] ?? [],
+    },
+    {},
+  );
+  if (encoding.pre_tokenizer instanceof library.ByteLevelPreTokenizer)
+    encoding.pre_tokenizer.pattern = GPT2_PATTERN;
+  const encodeIds = (text: string): number[] => encoding.encode(text, { add_special_tokens: false }).ids;
 
   const endOfText = addedTokens.find((token) => token.special && token.content === END_OF_TEXT)?.id ?? null;
   const encoder = new TextEncoder();

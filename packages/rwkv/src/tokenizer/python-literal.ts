@@ -140,11 +140,13 @@ function hexAt(text: string, start: number, nDigits: number, literal: string, pl
 
 /** UTF-8 of a token's text. */
 export function encodeText(text: string, place: string): Uint8Array {
-  // A surrogate without its partner is no character: TextEncoder would silently write another token, U+FFFD.
-  if (/\p{Surrogate}/u.test(text)) {
+  const bytes = encoder.encode(text);
+  // A surrogate without its partner is no character: TextEncoder silently writes another token, U+FFFD. Texts of as many
+  // bytes as characters, which most tokens are, are ASCII.
+  if (bytes.length !== text.length && /\p{Surrogate}/u.test(text)) {
     throw literalError(place, `${shown(text)} has half a surrogate pair, which is no Unicode text`);
   }
-  return encoder.encode(text);
+  return bytes;
 }
 
 /** At most 40 characters of what the file holds, printable. */

@@ -9,12 +9,13 @@ const utf8 = (text: string): Uint8Array => encoder.encode(text);
 /** Everything by definition: ends in order, then patterns by length, then by index; suffixes by length. */
 function matchNaively(patterns: readonly string[], stream: string): { text: string; matched: number | null } {
   for (let end = 1; end <= stream.length; end++) {
-    let matched: number | null = null;
-    patterns.forEach((pattern, index) => {
-      if (!stream.slice(0, end).endsWith(pattern)) return;
-      if (matched === null || pattern.length > patterns[matched]!.length) matched = index;
-    });
-    if (matched !== null) return { text: stream.slice(0, end - patterns[matched]!.length), matched };
+    const ending = patterns.filter((pattern) => stream.slice(0, end).endsWith(pattern));
+    if (ending.length === 0) continue;
+    const nBytes = Math.max(...ending.map((pattern) => pattern.length));
+    return {
+      text: stream.slice(0, end - nBytes),
+      matched: patterns.indexOf(stream.slice(end - nBytes, end)),
+    };
   }
   return { text: stream, matched: null };
 }

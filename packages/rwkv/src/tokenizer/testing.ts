@@ -27,7 +27,8 @@ export function pythonRepr(bytes: Uint8Array): string {
   } catch {
     text = null;
   }
-  const characters = text === null ? Array.from(bytes, (byte) => String.fromCharCode(byte)) : [...text];
+  const characters =
+    text === null ? Array.from(bytes, (byte) => String.fromCharCode(byte)) : Array.from(text);
   const quote = characters.includes("'") && !characters.includes('"') ? '"' : "'";
   const body = characters.map((character) => reprOf(character, quote, text === null)).join("");
   return `${text === null ? "b" : ""}${quote}${body}${quote}`;
@@ -65,10 +66,10 @@ export function jsonForm(tokens: readonly Token[]): Uint8Array {
 /** `tokenizer.ggml.*` of a GGUF with `nVocab` rows: the body of Python's bytes literal, whose quotes stay as they are. */
 export function ggufMetadata(tokens: readonly Token[], nVocab: number): Map<string, unknown> {
   const texts = Array.from({ length: nVocab }, (_, id) => (id === 0 ? "<s>" : `[PAD${id}]`));
-  const types = Array.from({ length: nVocab }, (_, id) => (id === 0 ? 3 : 5));
+  const types: number[] = Array.from({ length: nVocab }, (_, id) => (id === 0 ? 3 : 5)); // control, unused
   for (const [id, bytes] of tokens) {
     texts[id] = Array.from(bytes, (byte) => reprOf(String.fromCharCode(byte), "", true)).join("");
-    types[id] = 1;
+    types[id] = 1; // normal
   }
   return new Map<string, unknown>([
     ["tokenizer.ggml.model", "rwkv"],

@@ -77,7 +77,8 @@ function canBeCompleted(start: Uint8Array): boolean {
     for (let n = 1; n <= 3; n++) {
       const whole = Uint8Array.from([...start, fill, 0x80, 0x80].slice(0, start.length + n));
       const text = decodeWhole(whole);
-      if ([...text].length === 1 && new TextEncoder().encode(text).join() === whole.join()) return true;
+      if (Array.from(text).length === 1 && new TextEncoder().encode(text).join() === whole.join())
+        return true;
     }
   }
   return false;

@@ -24,9 +24,9 @@ export const CONTEXT_BYTES = 64;
 // Tensor: one per handle and per internal scratch, found by number.
 /** Address of the data; of a state the offset in its slot. */
 export const TENSOR_ADDRESS = 0;
-/** Elements of the last dimension of a weight; elements of a row or of a state. */
+/** Elements of a row, of a state, or of a whole weight. */
 export const TENSOR_WIDTH = 4;
-/** Bytes from one row to the next; 0 for a weight vector, which stands for every row. */
+/** Bytes from one row to the next; 0 for a weight: as a vector it stands for every row. */
 export const TENSOR_ROW_BYTES = 8;
 export const TENSOR_DTYPE = 12;
 export const TENSOR_BYTES = 16;
@@ -44,6 +44,8 @@ export const RECORD_HEADS = 16;
 export const RECORD_SCALAR = 20;
 /** What is applied to the result before it is stored. */
 export const RECORD_ACTIVATION = 24;
+/** Bytes of one row of the matrix of a product. */
+export const RECORD_MATRIX_ROW_BYTES = 28;
 export const RECORD_BYTES = 32;
 
 // Run: one per sequence of the step.

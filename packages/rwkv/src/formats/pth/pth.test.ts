@@ -18,7 +18,7 @@ import {
   type Pickle,
   setItems,
 } from "./testing.ts";
-import { storage, tensor, text, tuple, zip } from "./testing.ts";
+import { global, tensor, text, tuple, zip } from "./testing.ts";
 import { OP } from "./unpickler.ts";
 
 const GOLDEN = new URL("../../../../../../shared/fixtures/golden/", import.meta.url);
@@ -205,12 +205,14 @@ describe("containers", () => {
   });
 
   test("storages of a class without element type are refused by name", async () => {
-    const untyped = storage({ key: "0", dtype: "u8", nStored: 6 });
-    const named = String.fromCharCode(...untyped).replace(
-      "torch\nByteStorage",
-      "torch.storage\nUntypedStorage",
+    const id = tuple(
+      text("storage"),
+      global("torch.storage", "UntypedStorage"),
+      text("0"),
+      text("cpu"),
+      int(6),
     );
-    const top = dict({ w: [...named].map((c) => c.charCodeAt(0)) });
+    const top = dict({ w: [...id, OP.BINPERSID] });
     await expect(openTop(top)).rejects.toThrow(UnsupportedError);
     await expect(openTop(top)).rejects.toThrow("torch.storage.UntypedStorage");
   });
@@ -242,10 +244,11 @@ describe.skipIf(goldenFolders.length === 0)("files that PyTorch wrote", () => {
     };
     const checkpoint = await openGolden(`${folder}/model.pth`);
     expect([...checkpoint.tensors].map(([name, { shape }]) => [name, shape])).toEqual(manifest.tensors);
-    for (const { name, dtype, shape, byteLength, read } of checkpoint.tensors.values()) {
+    for (const tensor of checkpoint.tensors.values()) {
+      const { name, dtype, shape, byteLength } = tensor;
       expect(dtype).toBe("bf16");
       const bytes = new Uint8Array(byteLength);
-      await read(bytes);
+      await tensor.read(bytes);
       const values = new Float32Array(countElements(shape));
       if (isWeightDType(dtype)) decodeToF32(dtype, bytes, values);
       expect(

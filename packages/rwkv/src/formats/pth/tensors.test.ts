@@ -70,7 +70,7 @@ async function gatherByDefinition(view: View): Promise<Uint8Array> {
       bytes.push(...stored.subarray(element * elementBytes, (element + 1) * elementBytes));
     else for (let i = 0; i < shape[axis]!; i++) visit(axis + 1, element + i * strides[axis]!);
   };
-  visit(0, start + offset);
+  if (!shape.includes(0)) visit(0, start + offset);
   return Uint8Array.from(bytes);
 }
 

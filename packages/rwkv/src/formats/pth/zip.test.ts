@@ -126,7 +126,8 @@ describe("damage", () => {
   test("entries that overlap are refused", async () => {
     await expect(openFiles({ ...A, claimedBytes: 200 }, B)).rejects.toThrow(`entry "a" takes bytes 0 to 231`);
     await expect(openFiles(A, { ...B, headerOffset: 0 })).rejects.toThrow(FormatError);
-    await expect(openFiles(A, { ...B, claimedBytes: 5000 })).rejects.toThrow(`entry "folder/b"`);
+    await expect(openFiles(A, { ...B, claimedBytes: 150 })).rejects.toThrow(`entry "folder/b"`);
+    await expect(openFiles(A, { ...B, claimedBytes: 5000 })).rejects.toThrow("mentions byte 5000");
   });
 
   test("more entries than any model has are refused before they are read", async () => {

@@ -5,7 +5,6 @@ import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import asc from "assemblyscript/asc";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const target = join(folder, "..", "generated", "kernels.ts");
@@ -16,6 +15,7 @@ const modifiedMs = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs 
 if (sources.some((source) => modifiedMs(source) >= modifiedMs(target))) await build();
 
 async function build() {
+  const { default: asc } = await import("assemblyscript/asc");
   const outputs = new Map();
   const { error, stderr } = await asc.main(
     [

@@ -26,12 +26,21 @@ import {
   decodeQ6K,
   decodeQ8_0,
 } from "./blocks.ts";
-import { f16ToF32, highAny, highBf16, highOrdinary, lowAny, lowBf16, lowOrdinary, unordinary } from "./half.ts";
+import {
+  f16ToF32,
+  highAny,
+  highBf16,
+  highOrdinary,
+  lowAny,
+  lowBf16,
+  lowOrdinary,
+  unordinary,
+} from "./half.ts";
 
 function decodeF16(out: usize, p: usize, n: i32): void {
   let i = 0;
   for (; i + 8 <= n; i += 8) {
-    const at = <usize>i << 1;
+    const at = (<usize>i) << 1;
     const halves = v128.load(p + at);
     const to = out + (at << 1);
     if (v128.any_true(unordinary(halves))) {
@@ -43,7 +52,7 @@ function decodeF16(out: usize, p: usize, n: i32): void {
     }
   }
   for (; i < n; i++) {
-    const at = <usize>i << 1;
+    const at = (<usize>i) << 1;
     store<f32>(out + (at << 1), f16ToF32(load<u16>(p + at)));
   }
 }
@@ -51,14 +60,14 @@ function decodeF16(out: usize, p: usize, n: i32): void {
 function decodeBf16(out: usize, p: usize, n: i32): void {
   let i = 0;
   for (; i + 8 <= n; i += 8) {
-    const at = <usize>i << 1;
+    const at = (<usize>i) << 1;
     const halves = v128.load(p + at);
     v128.store(out + (at << 1), lowBf16(halves), 0);
     v128.store(out + (at << 1), highBf16(halves), 16);
   }
   for (; i < n; i++) {
-    const at = <usize>i << 1;
-    store<u32>(out + (at << 1), <u32>load<u16>(p + at) << 16);
+    const at = (<usize>i) << 1;
+    store<u32>(out + (at << 1), (<u32>load<u16>(p + at)) << 16);
   }
 }
 

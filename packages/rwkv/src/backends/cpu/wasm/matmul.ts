@@ -12,6 +12,7 @@ import {
   OP_MATMUL_BIAS,
   PANEL_ROWS,
   RECORD_ACTIVATION,
+  RECORD_MATRIX_ROW_BYTES,
   RECORD_OP,
 } from "../abi.ts";
 import { decodeRow } from "./decode.ts";
@@ -89,9 +90,9 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32): v
   const outTensor = operand(context, record, 0);
   const wTensor = operand(context, record, 1);
   const xTensor = operand(context, record, 2);
-  const nIn = widthOf(wTensor);
+  const nIn = widthOf(xTensor);
   const dtype = dtypeOf(wTensor);
-  const stride = rowBytesOf(wTensor);
+  const stride = load<usize>(record, RECORD_MATRIX_ROW_BYTES);
   const outStride = rowBytesOf(outTensor);
   const xStride = rowBytesOf(xTensor);
   const x = addressOf(xTensor);

@@ -1,0 +1,141 @@
+// Where the parts of one program lie in its WebAssembly memory. Hides how the memory grows and how freed regions are
+// used again. Nobody may keep a view across an allocation: growing detaches the buffer behind it.
+
+import { DeviceError } from "../../core/errors.ts";
+
+const PAGE_BYTES = 65536;
+/** Regions start on cache lines, which also suits every vector load. */
+const ALIGNMENT = 64;
+/** Address 0 stays unused, and so does the last page: an address just behind a region must not wrap to 0. */
+const FIRST_ADDRESS = ALIGNMENT;
+const MAX_PAGES = 65535;
+
+interface Region {
+  readonly address: number;
+  readonly byteLength: number;
+}
+
+export class Arena {
+  readonly memory: WebAssembly.Memory;
+  readonly #taken = new Map<number, Region>();
+  /** By address, never two adjoining, none touching the end. */
+  #free: Region[] = [];
+  /** Behind the last region in use. */
+  #end = FIRST_ADDRESS;
+  #views: { bytes: Uint8Array; words: Uint32Array; floats: Float32Array };
+
+  /** @param memory - empty, used by nobody else */
+  constructor(memory: WebAssembly.Memory) {
+    this.memory = memory;
+    this.#views = viewsOf(memory);
+  }
+
+  /** Bytes up to the last region in use. */
+  get usedByteLength(): number {
+    return this.#end;
+  }
+
+  /** The whole memory; valid until the next allocation. */
+  get bytes(): Uint8Array {
+    return this.#currentViews().bytes;
+  }
+
+  get words(): Uint32Array {
+    return this.#currentViews().words;
+  }
+
+  get floats(): Float32Array {
+    return this.#currentViews().floats;
+  }
+
+  /**
+   * @param what - what the region is for, for the message
+   * @returns the region's address, a multiple of 64; its bytes are not cleared
+   * @throws DeviceError if the memory cannot grow so far
+   */
+  allocate(byteLength: number, what: string): number {
+    const needed = Math.max(1, Math.ceil(byteLength / ALIGNMENT)) * ALIGNMENT;
+    const gap = this.#free.findIndex((region) => region.byteLength >= needed);
+    if (gap >= 0) {
+      const { address, byteLength: gapBytes } = this.#free[gap]!;
+      const rest = { address: address + needed, byteLength: gapBytes - needed };
+      this.#free.splice(gap, 1, ...(rest.byteLength > 0 ? [rest] : []));
+      this.#taken.set(address, { address, byteLength: needed });
+      return address;
+    }
+    const address = this.#end;
+    this.#growTo(address + needed, byteLength, what);
+    this.#end = address + needed;
+    this.#taken.set(address, { address, byteLength: needed });
+    return address;
+  }
+
+  /** Gives a region back; the memory keeps its size, later regions take the place. */
+  free(address: number): void {
+    const region = this.#taken.get(address);
+    if (region === undefined) return;
+    this.#taken.delete(address);
+    const merged: Region[] = [];
+    for (const next of [...this.#free, region].sort((a, b) => a.address - b.address)) {
+      const last = merged.at(-1);
+      if (last !== undefined && last.address + last.byteLength === next.address) {
+        merged[merged.length - 1] = {
+          address: last.address,
+          byteLength: last.byteLength + next.byteLength,
+        };
+      } else {
+        merged.push(next);
+      }
+    }
+    const last = merged.at(-1)!;
+    if (last.address + last.byteLength === this.#end) {
+      this.#end = last.address;
+      merged.pop();
+    }
+    this.#free = merged;
+  }
+
+  #growTo(end: number, byteLength: number, what: string): void {
+    const nPages = Math.ceil(end / PAGE_BYTES);
+    const havePages = this.memory.buffer.byteLength / PAGE_BYTES;
+    if (nPages <= havePages) return;
+    if (nPages > MAX_PAGES) {
+      throw new DeviceError(
+        `${what} needs ${gigabytes(byteLength)} GB, but the program holds ${gigabytes(this.#end)} GB already and a ` +
+          `WebAssembly memory ends at ${gigabytes(MAX_PAGES * PAGE_BYTES)} GB. Load the model in a smaller type ` +
+          `(q8_0, or a GGUF file of 4 bits), or a smaller model.`,
+      );
+    }
+    try {
+      this.memory.grow(nPages - havePages);
+    } catch (cause) {
+      throw new DeviceError(
+        `${what} needs ${gigabytes(byteLength)} GB more than the ${gigabytes(this.#end)} GB that the program holds, ` +
+          `but the system gives no more memory. Close other programs, use a smaller type (q8_0, or a GGUF file of ` +
+          `4 bits), or a smaller model.`,
+        { cause },
+      );
+    }
+  }
+
+  #currentViews(): { bytes: Uint8Array; words: Uint32Array; floats: Float32Array } {
+    if (this.#views.bytes.buffer !== this.memory.buffer) this.#views = viewsOf(this.memory);
+    return this.#views;
+  }
+}
+
+function viewsOf({ buffer }: WebAssembly.Memory): {
+  bytes: Uint8Array;
+  words: Uint32Array;
+  floats: Float32Array;
+} {
+  return {
+    bytes: new Uint8Array(buffer),
+    words: new Uint32Array(buffer),
+    floats: new Float32Array(buffer),
+  };
+}
+
+function gigabytes(byteLength: number): string {
+  return (byteLength / 1e9).toFixed(byteLength < 1e7 ? 6 : 2);
+}

@@ -1,0 +1,165 @@
+// Collects the tensors of one model and records its forward pass. Weights are read straight into the memory that the
+// kernels use, one after the other, since a view of it does not outlive the next growth.
+
+import { byteLengthOf } from "../../core/dtype.ts";
+import { ShapeError, UnsupportedError, UsageError } from "../../core/errors.ts";
+import type { Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import { createOps } from "../../ops/create-ops.ts";
+import type { Ops } from "../../ops/ops.ts";
+import type { OpCall } from "../../ops/signature.ts";
+import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
+import { Arena } from "./arena.ts";
+import { lower } from "./commands.ts";
+import { instantiateKernels } from "./kernels.ts";
+import type { Pacer } from "./pacer.ts";
+import { CpuProgram } from "./program.ts";
+
+/** @throws UsageError if maxRows is no whole number of rows */
+export function createCpuBuilder(module: WebAssembly.Module, pacer: Pacer, maxRows: number): ProgramBuilder {
+  if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
+    throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
+  }
+  return new CpuBuilder(module, pacer, maxRows);
+}
+
+class CpuBuilder implements ProgramBuilder {
+  readonly #module: WebAssembly.Module;
+  readonly #pacer: Pacer;
+  readonly #maxRows: number;
+  /** Null once the builder is built or disposed. */
+  #arena: Arena | null = new Arena(new WebAssembly.Memory({ initial: 1 }));
+  readonly #tensors: Tensor[] = [];
+  readonly #weights = new Map<Tensor, number>();
+  readonly #initials = new Map<Tensor, number>();
+  #weightByteLength = 0;
+  /** Settles when the weights asked for so far are read. */
+  #reading: Promise<unknown> = Promise.resolve();
+
+  constructor(module: WebAssembly.Module, pacer: Pacer, maxRows: number) {
+    this.#module = module;
+    this.#pacer = pacer;
+    this.#maxRows = maxRows;
+  }
+
+  async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
+    checkUpload(upload);
+    const tensor = this.#declare("weight", "none", upload.name, upload.shape, upload.dtype);
+    const read = this.#reading.then(() => this.#read(tensor, upload, signal));
+    this.#reading = read.catch(() => undefined); // the caller of this weight hears of the failure, not the next one's
+    await read;
+    return tensor;
+  }
+
+  state(name: string, shape: readonly number[], initial: number): Tensor {
+    const tensor = this.#declare("state", "none", name, shape);
+    this.#initials.set(tensor, initial);
+    return tensor;
+  }
+
+  input(name: string, shape: readonly number[]): Tensor {
+    return this.#declare("input", "token", name, shape);
+  }
+
+  scratch(name: string, shape: readonly number[], rows: RowKind): Tensor {
+    return this.#declare("scratch", rows, name, shape);
+  }
+
+  output(name: string, shape: readonly number[]): Tensor {
+    if (this.#tensors.some(({ kind }) => kind === "output")) {
+      throw new UsageError(`output "${name}": a program has one output, and it is declared already.`);
+    }
+    return this.#declare("output", "logit", name, shape);
+  }
+
+  async build(forward: (ops: Ops) => void): Promise<Program> {
+    await this.#reading;
+    const arena = this.#takeArena();
+    if (!this.#tensors.some(({ kind }) => kind === "output")) {
+      throw new UsageError("the program has no output; declare one before building.");
+    }
+    const calls: OpCall[] = [];
+    forward(createOps((call) => calls.push(call)));
+    const tensors = [...this.#tensors];
+    const commands = lower(calls, (width, rows) => {
+      const name = `low-rank ${width}`;
+      const tensor: Tensor = {
+        index: tensors.length,
+        kind: "scratch",
+        rows,
+        name,
+        shape: [width],
+        dtype: "f32",
+      };
+      tensors.push(tensor);
+      return tensor;
+    });
+    return new CpuProgram({
+      arena,
+      run: await instantiateKernels(this.#module, arena.memory),
+      pacer: this.#pacer,
+      maxRows: this.#maxRows,
+      tensors,
+      weights: this.#weights,
+      weightByteLength: this.#weightByteLength,
+      initials: this.#initials,
+      commands,
+    });
+  }
+
+  dispose(): void {
+    this.#arena = null;
+  }
+
+  async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
+    const { name, byteLength } = upload;
+    signal?.throwIfAborted();
+    const arena = this.#arena;
+    if (arena === null)
+      throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
+    const address = arena.allocate(byteLength, `weight "${name}"`);
+    try {
+      await upload.read(new Uint8Array(arena.memory.buffer, address, byteLength), signal);
+    } catch (error) {
+      arena.free(address);
+      throw error;
+    }
+    this.#weights.set(tensor, address);
+    this.#weightByteLength += byteLength;
+  }
+
+  #takeArena(): Arena {
+    const arena = this.#arena;
+    if (arena === null) throw new UsageError("the program is built already; make another builder.");
+    this.#arena = null;
+    return arena;
+  }
+
+  #declare(
+    kind: TensorKind,
+    rows: RowKind,
+    name: string,
+    shape: readonly number[],
+    dtype: Tensor["dtype"] = "f32",
+  ): Tensor {
+    if (this.#arena === null) {
+      throw new UsageError(`${kind} "${name}" is declared after the end of the building.`);
+    }
+    const tensor: Tensor = { index: this.#tensors.length, kind, rows, name, shape: [...shape], dtype };
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+}
+
+function checkUpload({ name, shape, dtype, byteLength }: WeightUpload): void {
+  if (dtype === "f64") {
+    throw new UnsupportedError(
+      `weight "${name}" is f64, which no kernel of the cpu backend reads. Convert it to f32.`,
+    );
+  }
+  const wanted = byteLengthOf(dtype, shape);
+  if (byteLength !== wanted) {
+    throw new ShapeError(
+      `weight "${name}": [${shape.join(", ")}] in ${dtype} takes ${wanted} bytes, but the upload announces ${byteLength}.`,
+    );
+  }
+}

@@ -1,0 +1,124 @@
+// Writes commands, tensors and the context into memory in the layout of abi.ts.
+
+import { rowElements, type Tensor } from "../../ops/tensor.ts";
+import type { Activation } from "../../ops/ops.ts";
+import type { WeightDType } from "../../core/dtype.ts";
+import * as abi from "./abi.ts";
+import type { Arena } from "./arena.ts";
+import { isMatmul, matrixRowBytes, rowsOf, type Command } from "./commands.ts";
+
+/** Types that the kernels read. */
+export type KernelDType = Exclude<WeightDType, "f64">;
+
+const DTYPE_NUMBERS: Readonly<Record<KernelDType, number>> = {
+  f32: abi.DTYPE_F32,
+  f16: abi.DTYPE_F16,
+  bf16: abi.DTYPE_BF16,
+  q4_0: abi.DTYPE_Q4_0,
+  q4_1: abi.DTYPE_Q4_1,
+  q5_0: abi.DTYPE_Q5_0,
+  q5_1: abi.DTYPE_Q5_1,
+  q8_0: abi.DTYPE_Q8_0,
+  q2_k: abi.DTYPE_Q2_K,
+  q3_k: abi.DTYPE_Q3_K,
+  q4_k: abi.DTYPE_Q4_K,
+  q5_k: abi.DTYPE_Q5_K,
+  q6_k: abi.DTYPE_Q6_K,
+};
+
+const ACTIVATION_NUMBERS: Readonly<Record<Activation, number>> = {
+  none: abi.ACTIVATION_NONE,
+  sigmoid: abi.ACTIVATION_SIGMOID,
+  silu: abi.ACTIVATION_SILU,
+  tanh: abi.ACTIVATION_TANH,
+  reluSquared: abi.ACTIVATION_RELU_SQUARED,
+  decay6: abi.ACTIVATION_DECAY6,
+  decay7: abi.ACTIVATION_DECAY7,
+};
+
+/** Where the parts of an encoded program lie. */
+export interface Encoded {
+  readonly context: number;
+  /** Tables that are written anew for each step. */
+  readonly runs: number;
+  readonly logitRows: number;
+  readonly tensors: number;
+}
+
+/**
+ * Takes memory for the tables of a program and writes what stays the same for all steps.
+ * @param addressOf - of a weight its address, of a state its offset in a slot; rows get theirs with `setAddress`
+ * @throws DeviceError if there is no memory
+ */
+export function encodeProgram(
+  arena: Arena,
+  tensors: readonly Tensor[],
+  commands: readonly Command[],
+  maxRows: number,
+  addressOf: (tensor: Tensor) => number,
+): Encoded {
+  const what = "the command list";
+  const nOperands = commands.reduce((sum, { operands }) => sum + operands.length, 0);
+  const context = arena.allocate(abi.CONTEXT_BYTES, what);
+  const records = arena.allocate(commands.length * abi.RECORD_BYTES, what);
+  const operands = arena.allocate(nOperands * 4, what);
+  const table = arena.allocate(tensors.length * abi.TENSOR_BYTES, what);
+  const runs = arena.allocate(maxRows * abi.RUN_BYTES, what);
+  const logitRows = arena.allocate(maxRows * 4, what);
+  const panel = arena.allocate(panelElements(commands) * 4, "room to decode weights in");
+
+  const { words } = arena;
+  words.fill(0, context / 4, (context + abi.CONTEXT_BYTES) / 4);
+  const setContext = (field: number, address: number): void => {
+    words[(context + field) / 4] = address;
+  };
+  setContext(abi.CONTEXT_TENSORS, table);
+  setContext(abi.CONTEXT_RECORDS, records);
+  setContext(abi.CONTEXT_OPERANDS, operands);
+  setContext(abi.CONTEXT_RUNS, runs);
+  setContext(abi.CONTEXT_LOGIT_ROWS, logitRows);
+  setContext(abi.CONTEXT_PANEL, panel);
+  tensors.forEach((tensor) => {
+    const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
+    const isRows = tensor.rows !== "none";
+    words[at + abi.TENSOR_ADDRESS / 4] = isRows ? 0 : addressOf(tensor);
+    words[at + abi.TENSOR_WIDTH / 4] = rowElements(tensor);
+    words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
+    words[at + abi.TENSOR_DTYPE / 4] = DTYPE_NUMBERS[tensor.dtype as KernelDType];
+  });
+  writeRecords(arena, commands, records, operands);
+  return { context, runs, logitRows, tensors: table };
+}
+
+function writeRecords(arena: Arena, commands: readonly Command[], records: number, operands: number): void {
+  const { words, floats } = arena;
+  let nOperands = 0;
+  commands.forEach((command, i) => {
+    const at = (records + i * abi.RECORD_BYTES) / 4;
+    words[at + abi.RECORD_OP / 4] = command.op;
+    words[at + abi.RECORD_FIRST_OPERAND / 4] = nOperands;
+    words[at + abi.RECORD_N_OPERANDS / 4] = command.operands.length;
+    words[at + abi.RECORD_IS_LOGIT / 4] = rowsOf(command) === "logit" ? 1 : 0;
+    words[at + abi.RECORD_HEADS / 4] = command.heads;
+    floats[at + abi.RECORD_SCALAR / 4] = command.scalar;
+    words[at + abi.RECORD_ACTIVATION / 4] = ACTIVATION_NUMBERS[command.activation];
+    words[at + abi.RECORD_MATRIX_ROW_BYTES / 4] = matrixRowBytes(command);
+    for (const { index } of command.operands) words[operands / 4 + nOperands++] = index;
+  });
+}
+
+/** Tells the kernels where the rows of a tensor lie from now on. */
+export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, address: number): void {
+  arena.words[(tensors + tensor.index * abi.TENSOR_BYTES + abi.TENSOR_ADDRESS) / 4] = address;
+}
+
+/** Elements of PANEL_ROWS rows of the widest matrix that has to be decoded. */
+function panelElements(commands: readonly Command[]): number {
+  let widest = 0;
+  for (const command of commands) {
+    if (!isMatmul(command)) continue;
+    const [, w, x] = command.operands;
+    if (w!.dtype !== "f32") widest = Math.max(widest, rowElements(x!));
+  }
+  return widest * abi.PANEL_ROWS;
+}
