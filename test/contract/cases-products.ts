@@ -1,23 +1,20 @@
 // Cases of the operations that sum products: matmul and lora in every weight type, addBonus.
 
-import {
-  DTYPES,
-  isDType,
-  isQuantized,
-  isWeightDType,
-  type WeightDType,
-} from "../../packages/rwkv/src/core/dtype.ts";
+import { DTYPES, isDType, isQuantized, isWeightDType } from "../../packages/rwkv/src/core/dtype.ts";
 import type { Activation } from "../../packages/rwkv/src/ops/ops.ts";
 import type { ContractCase } from "./case.ts";
-import { constant, type Fill } from "./data.ts";
+import { constant, type DeviceDType, type Fill } from "./data.ts";
 import { define, EXTREMES, HEADS, onlyWritten, RAGGED, RUNS, type CaseOptions } from "./define.ts";
 import { loraLimit, matmulLimit, roundings } from "./limits.ts";
 
-const WEIGHT_DTYPES: readonly WeightDType[] = Object.keys(DTYPES).filter(isDType).filter(isWeightDType);
+const DEVICE_DTYPES: readonly DeviceDType[] = Object.keys(DTYPES)
+  .filter(isDType)
+  .filter(isWeightDType)
+  .filter((dtype) => dtype !== "f64");
 
 export function matrices(): ContractCase[] {
   const matmul = (
-    dtype: WeightDType,
+    dtype: DeviceDType,
     [nOut, nIn]: readonly [number, number],
     options: CaseOptions,
     details = "",
@@ -36,7 +33,7 @@ export function matrices(): ContractCase[] {
       (data) => ({ out: matmulLimit(data, nOut, isQuantized(dtype)) }),
     );
   const lora = (
-    dtype: WeightDType,
+    dtype: DeviceDType,
     [nIn, rank, nOut]: readonly [number, number, number],
     runs: readonly number[],
     inner: Activation,
@@ -64,7 +61,7 @@ export function matrices(): ContractCase[] {
         ),
       (data) => ({ out: loraLimit(data, rank, isQuantized(dtype), inner, outer) }),
     );
-  return WEIGHT_DTYPES.flatMap((dtype) => {
+  return DEVICE_DTYPES.flatMap((dtype) => {
     const block = DTYPES[dtype].blockElements;
     const shapes: readonly (readonly [number, number])[] =
       block === 1

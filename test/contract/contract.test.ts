@@ -41,6 +41,22 @@ test("every operation has cases", () => {
   expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual([...OP_NAMES].sort());
 });
 
+test("one wrong element is reported with its place, both values, the limit and the case", async () => {
+  const testCase = cases.find(({ title }) => title === "T=7 H=2 N=16")!;
+  const want = await wantedOf(testCase);
+  const limits = testCase.limits(caseData(testCase, want));
+  const out = Object.keys(want)[0]!;
+  for (const [offset, pattern] of [
+    [0.001, /^x groupNorm: out\[3,1,4\] is \S+, reference \S+, limit \S+e-6; T=7 H=2 N=16 seed=7$/],
+    [NaN, /^x groupNorm: out\[3,1,4\] is NaN, /],
+  ] as const) {
+    const wrong = { ...want, [out]: want[out]!.slice() };
+    wrong[out]![3 * 32 + 16 + 4]! += offset;
+    expect(firstError("x", testCase, wrong, want, "reference", limits)).toMatch(pattern);
+  }
+  expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
+});
+
 describe.each(BACKEND_NAMES)("%s", (backendName) => {
   let backend: Backend;
   beforeAll(async () => {

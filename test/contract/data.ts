@@ -72,8 +72,11 @@ const SCALES = {
   q6_k: { offsets: [208], most: 32 * 127 },
 } as const;
 
+/** Every weight type but f64, which is f32 by the time it reaches a device (model/values.ts). */
+export type DeviceDType = Exclude<WeightDType, "f64">;
+
 export interface StoredWeight {
-  readonly dtype: WeightDType;
+  readonly dtype: DeviceDType;
   readonly shape: readonly number[];
   readonly bytes: Uint8Array;
   /** What the bytes stand for. */
@@ -82,7 +85,7 @@ export interface StoredWeight {
 
 /** A weight whose values come from `fill`; of a block all quants are random and `fill` gives about the greatest value. */
 export function storedWeight(
-  dtype: WeightDType,
+  dtype: DeviceDType,
   shape: readonly number[],
   fill: Fill,
   random: Random,
@@ -90,10 +93,6 @@ export function storedWeight(
   const nElements = countElements(shape);
   const bytes = new Uint8Array(byteLengthOf(dtype, shape));
   switch (dtype) {
-    case "f64":
-      // Values that no f32 holds: a backend may round them once.
-      new Float64Array(bytes.buffer).set(Float64Array.from({ length: nElements }, (_, i) => fill(random, i)));
-      break;
     case "f32":
     case "f16":
     case "bf16":

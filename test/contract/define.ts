@@ -1,10 +1,19 @@
 // How contract cases are written down: the shapes they share, and `define`, which makes the seeded arguments of one.
 
-import { countElements, type WeightDType } from "../../packages/rwkv/src/core/dtype.ts";
+import { countElements } from "../../packages/rwkv/src/core/dtype.ts";
 import type { Run } from "../../packages/rwkv/src/ops/backend.ts";
 import type { OpName } from "../../packages/rwkv/src/ops/signature.ts";
 import type { Argument, ContractCase } from "./case.ts";
-import { cycle, fillArray, seeded, storedWeight, uniform, type Fill, type Random } from "./data.ts";
+import {
+  cycle,
+  fillArray,
+  seeded,
+  storedWeight,
+  uniform,
+  type DeviceDType,
+  type Fill,
+  type Random,
+} from "./data.ts";
 
 export const RAGGED: readonly number[] = [3, 1, 8];
 export const RUNS = [[1], [7], RAGGED];
@@ -32,7 +41,7 @@ interface Maker {
   readonly rows: (shape: readonly number[], fill?: Fill) => Argument;
   /** An f32 weight. */
   readonly vector: (nElements: number, fill?: Fill) => Argument;
-  readonly matrix: (dtype: WeightDType, shape: readonly number[]) => Argument;
+  readonly matrix: (dtype: DeviceDType, shape: readonly number[]) => Argument;
   readonly state: (shape: readonly number[], fill?: Fill) => Argument;
 }
 

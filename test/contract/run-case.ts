@@ -312,8 +312,9 @@ export function firstError(
     const limit = limits[name] ?? 0;
     for (let i = 0; i < wanted.length; i++) {
       const allowed = typeof limit === "number" ? limit : limit(i);
-      const isNear = Object.is(values[i], wanted[i]) || Math.abs(values[i]! - wanted[i]!) <= allowed;
-      if (!isNear || (allowed === 0 && !Object.is(values[i], wanted[i]))) {
+      const isRight =
+        Object.is(values[i], wanted[i]) || (allowed > 0 && Math.abs(values[i]! - wanted[i]!) <= allowed);
+      if (!isRight) {
         const place = indices(testCase, name, i).join(",");
         const amounts = `is ${values[i]!}, ${wantName} ${wanted[i]!}, limit ${allowed.toPrecision(2)}`;
         return `${backendName} ${testCase.op}: ${name}[${place}] ${amounts}; ${testCase.title} seed=${testCase.seed}`;

@@ -36,12 +36,14 @@ export const DTYPES = {
   q6_k: { blockElements: 256, blockBytes: 210 },
 } as const satisfies Record<string, DTypeInfo>;
 
+/** Any element type that a file may hold, under its published name. */
 export type DType = keyof typeof DTYPES;
 
 /** Types whose values are real numbers, that is everything a weight may be stored in. */
 export type FloatDType = "f64" | "f32" | "f16" | "bf16";
 export type QuantDType =
   "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q2_k" | "q3_k" | "q4_k" | "q5_k" | "q6_k";
+/** Types that weights are stored in. */
 export type WeightDType = FloatDType | QuantDType;
 
 const FLOAT_DTYPES: ReadonlySet<string> = new Set<FloatDType>(["f64", "f32", "f16", "bf16"]);

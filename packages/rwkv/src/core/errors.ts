@@ -1,6 +1,7 @@
 // The five kinds of error this library throws. They are told apart by `code`, so that a caller can act on the kind
 // without matching sentences. A message says what was expected, what was found, where, and what to do.
 
+/** The kind of an error; each belongs to one class. */
 export type ErrorCode = "FORMAT" | "UNSUPPORTED" | "SHAPE" | "USAGE" | "DEVICE";
 
 /** Base of the five kinds; `code` tells them apart, `cause` keeps the error underneath. */

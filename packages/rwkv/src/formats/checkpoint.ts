@@ -3,6 +3,7 @@
 
 import type { DType } from "../core/dtype.ts";
 
+/** The container of a checkpoint, recognised by content. */
 export type CheckpointFormat = "pth" | "safetensors" | "gguf" | "rwkv.cpp";
 
 /** One tensor of a checkpoint. Nothing but its description is in memory until `read`. */
@@ -22,6 +23,7 @@ export interface CheckpointTensor {
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
 
+/** A value of a file's metadata; integers beyond 2^53 are bigints. */
 export type MetadataValue = string | number | bigint | boolean | null | readonly MetadataValue[];
 
 /** A checkpoint whose header has been read. */

@@ -21,6 +21,7 @@ export interface LoraRanks {
   readonly gate: number;
 }
 
+/** The sizes of a model, found from tensor names and shapes. */
 export interface ModelConfig {
   readonly version: RwkvVersion;
   readonly nLayer: number;

@@ -10,6 +10,7 @@ import type { StateOrientation, TimeState } from "./weights/canonical.ts";
 import { wrapperOf } from "./weights/official.ts";
 import { viewOf, type TensorView } from "./weights/view.ts";
 
+/** One part of a state block. */
 export interface StateTensor {
   /** `blocks.<layer>.` and then `attShift`, `wkv` (or v4's `aa`, `bb`, `pp`), `ffnShift`. */
   readonly name: string;

@@ -25,6 +25,7 @@ export interface ProgramBuilder {
   state(name: string, shape: readonly number[], initial: number): Tensor;
   /** Rows that the caller hands to each step; one call per input, in the order of `StepInputs`. */
   input(name: string, shape: readonly number[]): Tensor;
+  /** Rows that die with the step. */
   scratch(name: string, shape: readonly number[], rows: Exclude<RowKind, "none">): Tensor;
   /** The rows that a step returns; declared once. */
   output(name: string, shape: readonly number[]): Tensor;
@@ -47,7 +48,9 @@ export interface Run {
   readonly logits: "none" | "last" | "all";
 }
 
+/** How a step can be stopped. */
 export interface StepOptions {
+  /** Stops the step inside, where the backend can. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -62,12 +65,15 @@ export interface Program {
 
   /** A slot with the initial state. @throws DeviceError if there is no memory for one more */
   createSlot(): number;
+  /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */
   resetSlot(slot: number): Promise<void>;
+  /** Makes the state of `to` that of `from`. */
   copySlot(to: number, from: number): Promise<void>;
   /** All states of the slot in order of declaration; a copy. */
   readSlot(slot: number): Promise<Float32Array>;
+  /** @throws UsageError if `values` is not a whole state */
   writeSlot(slot: number, values: Float32Array): Promise<void>;
 
   /**
@@ -87,9 +93,11 @@ export interface Backend {
   readonly name: string;
   /** One line for people: instruction set, threads, adapter. */
   readonly description: string;
+  /** Starts a program; any number may exist side by side. */
   createBuilder(options: BuilderOptions): ProgramBuilder;
 }
 
+/** Limits of a program, known before it is built. */
 export interface BuilderOptions {
   /** Most rows of one step, which bounds scratch memory. */
   readonly maxRows: number;

@@ -53,11 +53,13 @@ export interface OpArguments {
   };
 }
 
+/** Name of an operation. */
 export type OpName = keyof OpArguments;
 
 /** One operation of a forward pass, its arguments checked. */
 export type OpCall = { [Name in OpName]: { readonly op: Name } & Readonly<OpArguments[Name]> }[OpName];
 
+/** `out` is written, `in` is read, `inout` both. */
 export type Role = "out" | "inout" | "in";
 
 type TensorArguments<Name extends OpName> = {
@@ -69,6 +71,7 @@ type TensorArguments<Name extends OpName> = {
   ]: Role;
 };
 
+/** The role of every tensor argument of every operation. */
 export const SIGNATURES: { readonly [Name in OpName]: Readonly<TensorArguments<Name>> } = {
   layerNorm: { out: "out", x: "in", weight: "in", bias: "in" },
   groupNorm: { out: "out", x: "in", weight: "in", bias: "in" },

@@ -23,6 +23,7 @@ export type TensorKind = "weight" | "state" | "input" | "scratch" | "output";
  */
 export type RowKind = "none" | "token" | "logit";
 
+/** A handle; it refers to data of one backend and is meaningless to another. */
 export interface Tensor {
   /** Position in the backend's table of tensors; records name tensors by it. */
   readonly index: number;

@@ -6,6 +6,7 @@ import type { Backend } from "../ops/backend.ts";
 /** `cpu`: WASM SIMD. `reference`: plain loops with f64 sums, slow on purpose; the oracle to compare with. */
 export type BackendName = "cpu" | "reference";
 
+/** All backends that `loadModel` knows. */
 export const BACKEND_NAMES: readonly BackendName[] = ["cpu", "reference"];
 
 export async function createBackend(name: BackendName): Promise<Backend> {

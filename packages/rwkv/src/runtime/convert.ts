@@ -14,11 +14,13 @@ import type { LoadProgress } from "./progress.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer } from "./tokenizer.ts";
 
+/** Formats that are written. */
 export type ConvertFormat = "safetensors" | "gguf";
 
 /** What matrices can be written as; `q8_0` exists in GGUF only. */
 export const CONVERT_DTYPES: readonly EncodedDType[] = ["f32", "f16", "bf16", "q8_0"];
 
+/** What `convert` writes. */
 export interface ConvertOptions {
   readonly format: ConvertFormat;
   /** Default: as stored, where the format has it; quantised matrices become f16 then. */
@@ -26,6 +28,7 @@ export interface ConvertOptions {
   /** Written into a GGUF. Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called after each tensor; an error in it ends the conversion. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 

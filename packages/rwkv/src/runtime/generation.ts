@@ -15,6 +15,7 @@ import type { Sequence } from "./sequence.ts";
  */
 export type FinishReason = "length" | "stop" | "aborted";
 
+/** Sampling, limits and ends of a generation. */
 export interface GenerateOptions extends SamplingOptions {
   /** Exactly how many tokens are produced if nothing else ends it. Default 256. */
   readonly maxTokens?: number | undefined;
@@ -25,6 +26,7 @@ export interface GenerateOptions extends SamplingOptions {
   /** Whether the text begins with the prompt. Default false. */
   readonly echo?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called for each step of the prompt and each token produced; an error in it ends the generation. */
   readonly onProgress?: ((progress: TokenProgress) => void) | undefined;
 }
 
@@ -35,6 +37,7 @@ export interface GenerationChunk {
   readonly tokens: readonly number[];
 }
 
+/** Wall-clock times; rates are 0 where nothing was measured. */
 export interface GenerationTimings {
   readonly prefillMs: number;
   readonly prefillTokensPerSecond: number;
@@ -42,6 +45,7 @@ export interface GenerationTimings {
   readonly decodeTokensPerSecond: number;
 }
 
+/** What a generation has produced, and what it took. */
 export interface GenerationResult {
   readonly text: string;
   /** Every token produced but the stop token; those of a stop string are among them. */
@@ -55,6 +59,10 @@ export interface GenerationResult {
 
 const DEFAULT_MAX_TOKENS = 256;
 
+/**
+ * A running generation: iterate it for a stream of chunks, or await it for the whole result. It starts on first use and
+ * can be read once.
+ */
 export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<GenerationResult> {
   readonly #sequence: Sequence;
   readonly #prompt: Prompt | null;
@@ -100,6 +108,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     return this.#whole.then(onFulfilled, onRejected);
   }
 
+  /** Chunks as they are produced. Leaving the loop ends the generation; the session goes on from the last token. */
   async *[Symbol.asyncIterator](): AsyncGenerator<GenerationChunk, void, void> {
     if (this.#isStarted) {
       throw new UsageError(

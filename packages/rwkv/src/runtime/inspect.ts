@@ -7,6 +7,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
 
+/** A tensor as the header describes it. */
 export interface TensorSummary {
   /** As in the file. */
   readonly name: string;
@@ -15,6 +16,7 @@ export interface TensorSummary {
   readonly shape: readonly number[];
 }
 
+/** What the header of a checkpoint tells. */
 export interface CheckpointSummary {
   readonly name: string;
   readonly format: CheckpointFormat;

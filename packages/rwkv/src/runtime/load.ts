@@ -15,6 +15,7 @@ import type { LoadProgress } from "./progress.ts";
 import { baseName, withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer } from "./tokenizer.ts";
 
+/** How a model is loaded. */
 export interface LoadOptions {
   /** Default `cpu`. */
   readonly backend?: BackendName | undefined;
@@ -31,6 +32,7 @@ export interface LoadOptions {
   /** Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called after each tensor; an error in it ends the loading. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Where messages for developers go. Default: nowhere. */
   readonly logger?: Logger | undefined;

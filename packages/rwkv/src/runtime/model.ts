@@ -25,6 +25,7 @@ export interface ModelInfo {
   readonly fingerprint: string;
 }
 
+/** What a session begins with. */
 export interface SessionOptions {
   /** A whole state block to start from, laid out as `stateLayout` says, and to return to on `reset`. */
   readonly initialState?: Float32Array | undefined;
@@ -108,6 +109,7 @@ export class Model implements AsyncDisposable {
     this.#engine.dispose();
   }
 
+  /** `dispose`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();

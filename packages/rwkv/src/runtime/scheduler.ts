@@ -4,6 +4,7 @@
 
 import type { Program, Run } from "../ops/backend.ts";
 
+/** The rows whose logits are returned: after the last token, after every token, or none. */
 export type LogitsWanted = "none" | "last" | "all";
 
 /** Rows of one sequence that shall be read. */

@@ -8,12 +8,15 @@ import type { TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 
+/** How a prompt is read. */
 export interface AppendOptions {
   /** Stops inside a long prompt too; the session is then as before the call. */
   readonly signal?: AbortSignal | undefined;
+  /** Called after each step; an error in it undoes the read. */
   readonly onProgress?: ((progress: TokenProgress) => void) | undefined;
 }
 
+/** How a prompt is read, and what comes back. */
 export interface ForwardOptions extends AppendOptions {
   /** Which rows to return: after the last token, after every token, or none. Default `last`. */
   readonly logits?: LogitsWanted | undefined;
@@ -110,6 +113,7 @@ export class Session implements AsyncDisposable {
     if (!engine.isDisposed) engine.program.releaseSlot(slot);
   }
 
+  /** `dispose`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();

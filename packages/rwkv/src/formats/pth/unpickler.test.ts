@@ -276,17 +276,19 @@ describe("damage", () => {
     ["APPEND to a tuple", [OP.EMPTY_TUPLE, OP.NONE, OP.APPEND], "a list to append to"],
     ["SETITEM on a list", [OP.EMPTY_LIST, OP.NONE, OP.NONE, OP.SETITEM], "a dictionary to add to"],
     ["SETITEMS of one key", [OP.EMPTY_DICT, OP.MARK, OP.NONE, OP.SETITEMS], "keys and values in turn"],
-    ["a string past the end", [OP.BINUNICODE, 9, 0, 0, 0], "needs 9 bytes"],
+    ["a string past the end", [OP.BINUNICODE, 9, 0, 0, 0], "a string of 9 bytes is needed"],
     ["a string of 4 GiB", [OP.BINUNICODE, 255, 255, 255, 255], "a string of 4294967295 bytes"],
     ["a string of negative length", [OP.BINSTRING, 255, 255, 255, 255], "a string of -1 bytes"],
     ["a string that is not UTF-8", [OP.SHORT_BINSTRING, 1, 255], "not UTF-8"],
-    ["an integer past the end", [OP.LONG1, 9], "an integer"],
+    ["an integer past the end", [OP.LONG1, 9], "an integer of 9 bytes"],
     [
       "a frame past the end",
       [OP.FRAME, 255, 255, 255, 255, 255, 255, 255, 255],
       "a frame of 18446744073709551615 bytes",
     ],
     ["a symbol without an end", [OP.GLOBAL, ...ascii("a".repeat(500))], "more than 128 bytes"],
+    ["a symbol cut short", [OP.GLOBAL, ...ascii("torch")], "the name of a symbol"],
+    ["an argument past the end", [OP.BININT, 1], "an argument of 4 bytes"],
     ["two values at the end", [OP.NONE, OP.NONE], "2 values"],
     ["no value at the end", [], "0 values"],
     ["an open mark at the end", [OP.NONE, OP.MARK], "1 open marks"],
@@ -296,7 +298,7 @@ describe("damage", () => {
   });
 
   test("a pickle without STOP is cut short", async () => {
-    await expect(loadRaw(OP.NONE)).rejects.toThrow("a pickle opcode at byte 1 needs 1 bytes");
+    await expect(loadRaw(OP.NONE)).rejects.toThrow("byte 1: an opcode of 1 bytes is needed");
   });
 
   test.each([0, 1, 6])("protocol %d is refused", async (protocol) => {

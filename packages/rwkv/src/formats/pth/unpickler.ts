@@ -105,8 +105,10 @@ export interface Unpickled {
  * @throws UnsupportedError for storages of other element types
  */
 export async function unpickle(reader: ByteReader): Promise<Unpickled> {
+  // The end is not known before; without this, each of many thousand opcodes would wait for its bytes.
+  await reader.ensure(reader.remaining, "the pickle");
   const machine = new PickleMachine(reader);
-  while (await machine.step());
+  while (machine.step());
   return machine.result();
 }
 
@@ -126,20 +128,19 @@ class PickleMachine {
   }
 
   /** Executes one opcode; false after the last. */
-  async step(): Promise<boolean> {
+  step(): boolean {
     const reader = this.#reader;
     this.#position = reader.position;
-    await reader.ensure(1, "a pickle opcode");
+    this.#checkRemaining(1, "an opcode");
     const opcode = reader.u8();
-    const argumentBytes = ARGUMENT_BYTES.get(opcode);
-    if (argumentBytes !== undefined) await reader.ensure(argumentBytes, "the argument of a pickle opcode");
+    this.#checkRemaining(ARGUMENT_BYTES.get(opcode) ?? 0, "an argument");
 
     switch (opcode) {
       case OP.PROTO:
         this.#checkProtocol(reader.u8());
         break;
       case OP.FRAME:
-        this.#checkFrame(reader.u64());
+        this.#checkRemaining(reader.u64(), "a frame");
         break;
       case OP.STOP:
         return false;
@@ -163,20 +164,20 @@ class PickleMachine {
         this.#push(reader.u16());
         break;
       case OP.LONG1:
-        this.#push(await this.#readLong(reader.u8()));
+        this.#push(this.#readLong(reader.u8()));
         break;
       case OP.BINFLOAT:
         this.#push(readBigEndianF64(reader.bytes(8)));
         break;
       case OP.BINUNICODE:
-        this.#push(await this.#readString(reader.u32()));
+        this.#push(this.#readString(reader.u32()));
         break;
       case OP.SHORT_BINUNICODE:
       case OP.SHORT_BINSTRING:
-        this.#push(await this.#readString(reader.u8()));
+        this.#push(this.#readString(reader.u8()));
         break;
       case OP.BINSTRING:
-        this.#push(await this.#readString(reader.i32()));
+        this.#push(this.#readString(reader.i32()));
         break;
 
       case OP.MARK:
@@ -243,8 +244,8 @@ class PickleMachine {
         break;
 
       case OP.GLOBAL: {
-        const module = await this.#readLine();
-        const name = await this.#readLine();
+        const module = this.#readLine();
+        const name = this.#readLine();
         this.#create(findGlobal(module, name, this.#where()));
         break;
       }
@@ -389,9 +390,8 @@ class PickleMachine {
       this.#fail(`expected a dictionary to add to, found ${describeValue(dict)}`);
     }
     if (items.length % 2 !== 0) this.#fail(`expected keys and values in turn, found ${items.length} of them`);
-    for (let i = 0; i < items.length; i += 2) {
-      setEntry(dict.entries, items[i]!, items[i + 1]!, this.#where());
-    }
+    const where = this.#where();
+    for (let i = 0; i < items.length; i += 2) setEntry(dict.entries, items[i]!, items[i + 1]!, where);
   }
 
   #reduce(callee: PickleValue | undefined, args: PickleValue | undefined): void {
@@ -425,16 +425,18 @@ class PickleMachine {
     this.#fail(`expected pickle protocol ${OLDEST_PROTOCOL} to ${NEWEST_PROTOCOL}, found ${protocol}`);
   }
 
-  #checkFrame(byteLength: bigint): void {
+  #checkRemaining(byteLength: number | bigint, what: string): void {
     if (byteLength <= this.#reader.remaining) return;
-    this.#fail(`a frame of ${byteLength} bytes begins, but only ${this.#reader.remaining} are left`);
+    this.#fail(
+      `${what} of ${byteLength} bytes is needed, but the pickle has only ${this.#reader.remaining} left`,
+    );
   }
 
-  async #readString(byteLength: number): Promise<string> {
+  #readString(byteLength: number): string {
     if (byteLength < 0 || byteLength > MAX_STRING_BYTES) {
       this.#fail(`a string of ${byteLength} bytes begins; at most ${MAX_STRING_BYTES} are expected`);
     }
-    await this.#reader.ensure(byteLength, "a string");
+    this.#checkRemaining(byteLength, "a string");
     const bytes = this.#reader.bytes(byteLength);
     try {
       return utf8.decode(bytes);
@@ -444,8 +446,8 @@ class PickleMachine {
   }
 
   /** Two's complement, little-endian. */
-  async #readLong(byteLength: number): Promise<number | bigint> {
-    await this.#reader.ensure(byteLength, "an integer");
+  #readLong(byteLength: number): number | bigint {
+    this.#checkRemaining(byteLength, "an integer");
     const bytes = this.#reader.bytes(byteLength);
     let value = 0n;
     for (let i = byteLength - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
@@ -455,10 +457,10 @@ class PickleMachine {
   }
 
   /** The bytes up to the next line feed. */
-  async #readLine(): Promise<string> {
+  #readLine(): string {
     let line = "";
     for (;;) {
-      await this.#reader.ensure(1, "the name of a symbol");
+      this.#checkRemaining(1, "the name of a symbol");
       const byte = this.#reader.u8();
       if (byte === LINE_FEED) return line;
       line += String.fromCharCode(byte);
