@@ -316,7 +316,9 @@ export function firstError(
         Object.is(values[i], wanted[i]) || (allowed > 0 && Math.abs(values[i]! - wanted[i]!) <= allowed);
       if (!isRight) {
         const place = indices(testCase, name, i).join(",");
-        const amounts = `is ${values[i]!}, ${wantName} ${wanted[i]!}, limit ${allowed.toPrecision(2)}`;
+        // 9 digits tell any two f32 apart
+        const [is, shouldBe] = [values[i]!.toPrecision(9), wanted[i]!.toPrecision(9)];
+        const amounts = `is ${is}, ${wantName} ${shouldBe}, limit ${allowed.toExponential(1)}`;
         return `${backendName} ${testCase.op}: ${name}[${place}] ${amounts}; ${testCase.title} seed=${testCase.seed}`;
       }
     }
