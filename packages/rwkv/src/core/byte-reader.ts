@@ -40,8 +40,9 @@ export class ByteReader {
    * @throws FormatError if the file ends before
    */
   async ensure(byteLength: number, what: string): Promise<void> {
-    if (byteLength <= this.#window.byteLength - this.#offset) return;
-    if (byteLength < 0 || byteLength > this.remaining) {
+    const isCount = Number.isSafeInteger(byteLength) && byteLength >= 0;
+    if (isCount && byteLength <= this.#window.byteLength - this.#offset) return;
+    if (!isCount || byteLength > this.remaining) {
       throw new FormatError(
         `${this.source.name}: ${what} at byte ${this.position} needs ${byteLength} bytes, but only ` +
           `${this.remaining} are left. The file looks cut short or damaged: download it again and compare its size.`,
@@ -115,7 +116,7 @@ export class ByteReader {
 
   #take(byteLength: number): number {
     const start = this.#offset;
-    if (start + byteLength > this.#window.byteLength) {
+    if (!(byteLength >= 0 && start + byteLength <= this.#window.byteLength)) {
       throw new FormatError(
         `${this.source.name}: byte ${this.position}: ${byteLength} bytes are read, but only ` +
           `${this.#window.byteLength - start} were announced. The file is damaged: download it again.`,

@@ -155,7 +155,7 @@ describe.each(OP_NAMES)("%s", (op) => {
     const wrong = { ...right, name: "wrong", shape };
     const attempt = (): unknown => emit(op, { [name]: wrong });
     expect(attempt).toThrow(ShapeError);
-    expect(attempt).toThrow(new RegExp(`^${op}: .*"\\w+(\\[\\d\\])?"|^${op}: expected logit rows`));
+    expect(attempt).toThrow(new RegExp(`^${op}: .*"\\w+(\\[\\d\\])?"`));
   });
 
   test.each(argumentNames)("%s of another kind is refused", (name) => {
@@ -234,9 +234,29 @@ test("tokenShift refuses another number of outputs than of mix vectors", () => {
   }).toThrow("tokenShift: 2 outputs for 1 mix vectors");
 });
 
+test("tokenShift refuses one output given twice", () => {
+  const both = row("both");
+  expect(() => emit("tokenShift", { "outs[0]": both, "outs[1]": both })).toThrow(
+    "tokenShift: an output stands twice",
+  );
+});
+
+test.each<OpName>(["tokenShift", "shiftDelta", "wkv4", "wkv6", "wkv7"])(
+  "%s works on token rows only",
+  (op) => {
+    const logitRows = Object.entries(FORMS[op].tensors)
+      .filter(([, { rows: kind }]) => kind === "token")
+      .map(([name, right]) => [name, { ...right, rows: "logit" }] as [string, Tensor]);
+    expect(() => emit(op, Object.fromEntries(logitRows))).toThrow(
+      `${op}: works on whole runs, so on token rows`,
+    );
+  },
+);
+
 test.each<[OpName, string, string]>([
   ["tokenShift", "outs[1]", "x"],
   ["shiftDelta", "out", "x"],
+  ["addBonus", "y", "r"],
   ["wkv4", "y", "v"],
   ["wkv6", "y", "decay"],
   ["wkv7", "y", "kk"],

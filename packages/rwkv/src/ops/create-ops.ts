@@ -60,12 +60,17 @@ function check(call: OpCall): void {
         );
       }
       checkRows(call, [call.x, ...call.outs]);
+      checkTokenRows(call, call.x);
+      if (new Set(call.outs).size < call.outs.length) {
+        fail(call, `an output stands twice among ${call.outs.map(describe).join(", ")}; give each its own.`);
+      }
       checkWeights(call, call.mix, rowElements(call.x));
       checkState(call, call.shift, [rowElements(call.x)]);
       checkApart(call, call.outs, [call.x]);
       return;
     case "shiftDelta":
       checkRows(call, [call.out, call.x]);
+      checkTokenRows(call, call.x);
       checkState(call, call.shift, [rowElements(call.x)]);
       checkApart(call, [call.out], [call.x]);
       return;
@@ -105,7 +110,10 @@ function check(call: OpCall): void {
         call.x.rows !== "token" ||
         rowElements(call.out) !== rowElements(call.x)
       ) {
-        fail(call, "expected logit rows from token rows of the same width.");
+        fail(
+          call,
+          `expected logit rows from token rows of the same width, found ${describe(call.out)}, ${describe(call.x)}.`,
+        );
       }
       return;
     case "l2NormHeads":
@@ -121,10 +129,12 @@ function check(call: OpCall): void {
       checkRows(call, [call.y, call.r, call.k, call.v]);
       checkWeights(call, [call.rK], rowElements(call.y));
       checkHeads(call, call.y, call.heads);
+      checkApart(call, [call.y], [call.r, call.k, call.v]);
       return;
     case "wkv4": {
       const width = rowElements(call.y);
       checkRows(call, [call.y, call.k, call.v]);
+      checkTokenRows(call, call.y);
       checkWeights(call, [call.decay, call.first], width);
       for (const state of [call.aa, call.bb, call.pp]) checkState(call, state, [width]);
       checkApart(call, [call.y], [call.k, call.v]);
@@ -132,6 +142,7 @@ function check(call: OpCall): void {
     }
     case "wkv6":
       checkRows(call, [call.y, call.r, call.k, call.v]);
+      checkTokenRows(call, call.y);
       checkWeights(call, [call.first], rowElements(call.y));
       if (call.decay.kind === "weight") checkWeights(call, [call.decay], rowElements(call.y));
       else checkRows(call, [call.y, call.decay]);
@@ -141,6 +152,7 @@ function check(call: OpCall): void {
     case "wkv7": {
       const inputs = [call.r, call.w, call.k, call.v, call.kk, call.a];
       checkRows(call, [call.y, ...inputs]);
+      checkTokenRows(call, call.y);
       checkWkvState(call, call.wkv, rowElements(call.y));
       checkApart(call, [call.y], inputs);
       return;
@@ -166,6 +178,11 @@ function checkSameRowKind(call: OpCall, tensors: readonly Tensor[]): void {
       fail(call, `expected rows of one kind, found ${tensors.map(describe).join(", ")}.`);
     }
   }
+}
+
+/** Operations per run know the rows of a run only among all tokens. */
+function checkTokenRows(call: OpCall, x: Tensor): void {
+  if (x.rows !== "token") fail(call, `works on whole runs, so on token rows; found ${describe(x)}.`);
 }
 
 function checkRows(call: OpCall, tensors: readonly Tensor[]): void {

@@ -115,7 +115,7 @@ export interface Ops {
 
   /**
    * y += (sum over the head of r * k * rK) * v, the bonus of the current token.
-   * y, r, k, v: [T, A]; rK: weight [A]. Source: RWKV-7, `r_k`.
+   * y, r, k, v: [T, A]; rK: weight [A]. y is none of the inputs. Source: RWKV-7, `r_k`.
    */
   addBonus(y: Tensor, r: Tensor, k: Tensor, v: Tensor, rK: Tensor, heads: number): void;
 

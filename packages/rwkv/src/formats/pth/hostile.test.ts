@@ -80,7 +80,9 @@ test.each(Object.entries(VALID))("%s: any prefix ends in an error", async (_, by
 });
 
 test.each(Object.entries(VALID))("%s: any single byte may be anything", async (_, bytes) => {
-  const values = process.env["RWKV_TEST_LONG"] ? Array.from({ length: 16 }, (_, i) => 17 * i) : [0, 1, 0x7f, 0xff];
+  const values = process.env["RWKV_TEST_LONG"]
+    ? Array.from({ length: 16 }, (_, i) => 17 * i)
+    : [0, 1, 0x7f, 0xff];
   for (let at = 0; at < bytes.byteLength; at++) {
     for (const value of values) {
       const damaged = bytes.slice();

@@ -43,12 +43,12 @@ function decodeF16(out: usize, p: usize, n: i32): void {
     const at = (<usize>i) << 1;
     const halves = v128.load(p + at);
     const to = out + (at << 1);
-    if (v128.any_true(unordinary(halves))) {
-      v128.store(to, lowAny(halves), 0);
-      v128.store(to, highAny(halves), 16);
-    } else {
+    if (i16x8.all_true(ordinary(halves))) {
       v128.store(to, lowOrdinary(halves), 0);
       v128.store(to, highOrdinary(halves), 16);
+    } else {
+      v128.store(to, lowAny(halves), 0);
+      v128.store(to, highAny(halves), 16);
     }
   }
   for (; i < n; i++) {

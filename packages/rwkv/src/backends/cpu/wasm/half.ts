@@ -16,19 +16,17 @@ export function f16ToF32(half: u32): f32 {
   return reinterpret<f32>(sign | reinterpret<u32>(value));
 }
 
-/** Lanes (i16x8) whose f16 is zero, subnormal, infinite or NaN. */
+/** Lanes (i16x8) are 0 exactly where the f16 is zero, subnormal, infinite or NaN: exponents 0 and 31. */
 @inline
-export function unordinary(halves: v128): v128 {
-  const magnitude = v128.and(halves, i16x8.splat(0x7fff));
-  return i16x8.ge_u(i16x8.sub(magnitude, i16x8.splat(0x0400)), i16x8.splat(0x7800));
+export function ordinary(halves: v128): v128 {
+  return v128.and(i16x8.add(halves, i16x8.splat(0x0400)), i16x8.splat(0x7800));
 }
 
 /** Upper 16 bits of the f32 of ordinary f16. */
 @inline
 function upperBits(halves: v128): v128 {
-  const magnitude = v128.and(halves, i16x8.splat(0x7fff));
-  const sign = v128.and(halves, i16x8.splat(-0x8000));
-  return v128.or(i16x8.add(i16x8.shr_u(magnitude, 3), i16x8.splat(112 << 7)), sign);
+  // The arithmetic shift leaves the sign where it is; its copies below it are masked out.
+  return i16x8.add(v128.and(i16x8.shr_s(halves, 3), i16x8.splat(-0x7001)), i16x8.splat(112 << 7));
 }
 
 /** f32 of ordinary f16 in lanes 0 to 3. */

@@ -115,8 +115,10 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32): v
     if (nRows == 1) {
       while (o + 4 <= n && matvec4(dtype, out + (<usize>o << 2), w + <usize>o * stride, stride, x, nIn)) o += 4;
     }
-    for (; o < n; o += PANEL_ROWS) {
-      const nPanel = min(PANEL_ROWS, n - o);
+    // For one row a panel is used once: a small one stays in the nearest cache.
+    const panelRows = nRows == 1 ? 4 : PANEL_ROWS;
+    for (; o < n; o += panelRows) {
+      const nPanel = min(panelRows, n - o);
       for (let i = 0; i < nPanel; i++) {
         decodeRow(dtype, panel + <usize>i * panelStride, w + <usize>(o + i) * stride, nIn);
       }

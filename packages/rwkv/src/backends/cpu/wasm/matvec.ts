@@ -9,7 +9,7 @@ import {
   lowAny,
   lowBf16,
   lowOrdinary,
-  unordinary,
+  ordinary,
 } from "./half.ts";
 import { sumLanes4 } from "./simd.ts";
 
@@ -35,17 +35,18 @@ export function matvec4F16(out: usize, w0: usize, stride: usize, x: usize, n: i3
     const h1 = v128.load(w1);
     const h2 = v128.load(w2);
     const h3 = v128.load(w3);
-    const special = v128.or(v128.or(unordinary(h0), unordinary(h1)), v128.or(unordinary(h2), unordinary(h3)));
-    if (v128.any_true(special)) {
-      sum0 = addProduct(addProduct(sum0, lowAny(h0), xa), highAny(h0), xb);
-      sum1 = addProduct(addProduct(sum1, lowAny(h1), xa), highAny(h1), xb);
-      sum2 = addProduct(addProduct(sum2, lowAny(h2), xa), highAny(h2), xb);
-      sum3 = addProduct(addProduct(sum3, lowAny(h3), xa), highAny(h3), xb);
-    } else {
+    const least01 = i16x8.min_u(ordinary(h0), ordinary(h1));
+    const least23 = i16x8.min_u(ordinary(h2), ordinary(h3));
+    if (i16x8.all_true(i16x8.min_u(least01, least23))) {
       sum0 = addProduct(addProduct(sum0, lowOrdinary(h0), xa), highOrdinary(h0), xb);
       sum1 = addProduct(addProduct(sum1, lowOrdinary(h1), xa), highOrdinary(h1), xb);
       sum2 = addProduct(addProduct(sum2, lowOrdinary(h2), xa), highOrdinary(h2), xb);
       sum3 = addProduct(addProduct(sum3, lowOrdinary(h3), xa), highOrdinary(h3), xb);
+    } else {
+      sum0 = addProduct(addProduct(sum0, lowAny(h0), xa), highAny(h0), xb);
+      sum1 = addProduct(addProduct(sum1, lowAny(h1), xa), highAny(h1), xb);
+      sum2 = addProduct(addProduct(sum2, lowAny(h2), xa), highAny(h2), xb);
+      sum3 = addProduct(addProduct(sum3, lowAny(h3), xa), highAny(h3), xb);
     }
   }
   v128.store(out, sumLanes4(sum0, sum1, sum2, sum3));
@@ -87,49 +88,31 @@ function addQuants(sum: v128, scale: v128, bytes: v128, xa: v128, xb: v128, xc: 
 }
 
 export function matvec4Q8_0(out: usize, w0: usize, stride: usize, x: usize, n: i32): void {
-  matvec2Q8_0(out, w0, stride, x, n);
-  matvec2Q8_0(out + 8, w0 + 2 * stride, stride, x, n);
-}
-
-@inline
-function quantsLow(p: usize): v128 {
-  return f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(v128.load_ext<i8>(p)));
-}
-@inline
-function addQ(sum: v128, scale: v128, p: usize, xa: v128, xb: v128): v128 {
-  const i = v128.load_ext<i8>(p);
-  sum = addProduct(sum, f32x4.mul(scale, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(i))), xa);
-  sum = addProduct(sum, f32x4.mul(scale, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(i))), xb);
-  return sum;
-}
-
-function matvec2Q8_0(out: usize, w0: usize, stride: usize, x: usize, n: i32): void {
   let w1 = w0 + stride;
+  let w2 = w1 + stride;
+  let w3 = w2 + stride;
   let sum0 = f32x4.splat(0);
   let sum1 = sum0;
+  let sum2 = sum0;
+  let sum3 = sum0;
   const end = x + (<usize>n << 2);
-  for (; x < end; w0 += 34, w1 += 34, x += 128) {
+  for (; x < end; w0 += 34, w1 += 34, w2 += 34, w3 += 34) {
     const d0 = f32x4.splat(f16ToF32(load<u16>(w0)));
     const d1 = f32x4.splat(f16ToF32(load<u16>(w1)));
-    const x0 = v128.load(x, 0);
-    const x1 = v128.load(x, 16);
-    sum0 = addQ(sum0, d0, w0 + 2, x0, x1);
-    sum1 = addQ(sum1, d1, w1 + 2, x0, x1);
-    const x2 = v128.load(x, 32);
-    const x3 = v128.load(x, 48);
-    sum0 = addQ(sum0, d0, w0 + 10, x2, x3);
-    sum1 = addQ(sum1, d1, w1 + 10, x2, x3);
-    const x4 = v128.load(x, 64);
-    const x5 = v128.load(x, 80);
-    sum0 = addQ(sum0, d0, w0 + 18, x4, x5);
-    sum1 = addQ(sum1, d1, w1 + 18, x4, x5);
-    const x6 = v128.load(x, 96);
-    const x7 = v128.load(x, 112);
-    sum0 = addQ(sum0, d0, w0 + 26, x6, x7);
-    sum1 = addQ(sum1, d1, w1 + 26, x6, x7);
+    const d2 = f32x4.splat(f16ToF32(load<u16>(w2)));
+    const d3 = f32x4.splat(f16ToF32(load<u16>(w3)));
+    for (let half: usize = 2; half < 34; half += 16, x += 64) {
+      const xa = v128.load(x, 0);
+      const xb = v128.load(x, 16);
+      const xc = v128.load(x, 32);
+      const xd = v128.load(x, 48);
+      sum0 = addQuants(sum0, d0, v128.load(w0 + half), xa, xb, xc, xd);
+      sum1 = addQuants(sum1, d1, v128.load(w1 + half), xa, xb, xc, xd);
+      sum2 = addQuants(sum2, d2, v128.load(w2 + half), xa, xb, xc, xd);
+      sum3 = addQuants(sum3, d3, v128.load(w3 + half), xa, xb, xc, xd);
+    }
   }
-  store<f32>(out, f32x4.extract_lane(sumLanes4(sum0, sum1, sum0, sum1), 0));
-  store<f32>(out + 4, f32x4.extract_lane(sumLanes4(sum0, sum1, sum0, sum1), 1));
+  v128.store(out, sumLanes4(sum0, sum1, sum2, sum3));
 }
 
 @inline
