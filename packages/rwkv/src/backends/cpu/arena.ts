@@ -110,7 +110,7 @@ export class Arena {
       this.memory.grow(nPages - havePages);
     } catch (cause) {
       throw new DeviceError(
-        `${what} needs ${gigabytes(byteLength)} GB more than the ${gigabytes(this.#end)} GB that the program holds, ` +
+        `${what} needs ${gigabytes(byteLength)} GB more than the ${gigabytes(this.memory.buffer.byteLength)} GB that the program has, ` +
           `but the system gives no more memory. Close other programs, use a smaller type (q8_0, or a GGUF file of ` +
           `4 bits), or a smaller model.`,
         { cause },
@@ -137,5 +137,5 @@ function viewsOf({ buffer }: WebAssembly.Memory): {
 }
 
 function gigabytes(byteLength: number): string {
-  return (byteLength / 1e9).toFixed(byteLength < 1e7 ? 6 : 2);
+  return String(Number((byteLength / 1e9).toPrecision(3)));
 }

@@ -34,7 +34,7 @@ import {
   lowAny,
   lowBf16,
   lowOrdinary,
-  unordinary,
+  ordinary,
 } from "./half.ts";
 
 function decodeF16(out: usize, p: usize, n: i32): void {
