@@ -12,6 +12,8 @@ export interface Job {
   readonly slot: number;
   readonly nRows: number;
   readonly logits: LogitsWanted;
+  /** Where the wanted rows go, `[wanted rows, V]`. */
+  readonly target: Float32Array;
   readonly signal: AbortSignal | undefined;
   /** Fills the rows `[first, first + nRows)` of each of the program's inputs at the given row of `target`. */
   fillRows(inputs: readonly Float32Array[], targetRow: number, first: number, nRows: number): void;
@@ -21,9 +23,7 @@ export interface Job {
 interface Waiting {
   readonly job: Job;
   done: number;
-  /** `[rows so far, V]`, or only the last row, or nothing. */
-  readonly logits: Float32Array;
-  resolve(logits: Float32Array): void;
+  resolve(): void;
   reject(reason: unknown): void;
 }
 
@@ -48,16 +48,13 @@ export class Scheduler {
   }
 
   /**
-   * Reads the rows and advances the job's slot.
-   * @returns logits `[wanted rows, V]`, owned by the caller
+   * Reads the rows, advances the job's slot and fills the job's target.
    * @throws the signal's reason if aborted; the slot is then somewhere between before and after
    */
-  submit(job: Job): Promise<Float32Array> {
+  submit(job: Job): Promise<void> {
     if (this.#closedReason !== null) return Promise.reject(this.#closedReason);
-    const nLogitRows = job.logits === "all" ? job.nRows : job.logits === "last" ? 1 : 0;
     return new Promise((resolve, reject) => {
-      const logits = new Float32Array(nLogitRows * this.#nVocab);
-      this.#queue.push({ job, done: 0, logits, resolve, reject });
+      this.#queue.push({ job, done: 0, resolve, reject });
       if (!this.#isRunning) void this.#run();
     });
   }
@@ -128,7 +125,7 @@ export class Scheduler {
       const nLogitRows = wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
       if (nLogitRows > 0) {
         const from = logits.subarray(logitRow * this.#nVocab, (logitRow + nLogitRows) * this.#nVocab);
-        waiting.logits.set(from, wanted === "all" ? waiting.done * this.#nVocab : 0);
+        waiting.job.target.set(from, wanted === "all" ? waiting.done * this.#nVocab : 0);
         logitRow += nLogitRows;
       }
       waiting.done += nRows;
@@ -138,7 +135,7 @@ export class Scheduler {
         this.#finish(waiting, () => waiting.reject(error));
         return;
       }
-      if (waiting.done === waiting.job.nRows) this.#finish(waiting, () => waiting.resolve(waiting.logits));
+      if (waiting.done === waiting.job.nRows) this.#finish(waiting, () => waiting.resolve());
     });
     // Served jobs go behind those that have not fitted into this step.
     const served = new Set(batch.map(({ waiting }) => waiting));

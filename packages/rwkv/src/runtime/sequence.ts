@@ -25,10 +25,13 @@ export class Sequence {
   /** The state to reset to; null for the program's own. */
   readonly #initialState: Float32Array | null;
   #nTokens = 0;
+  /** At least the last RECENT_TOKENS; cut now and then rather than at each token. */
   #recentTokens: number[] = [];
   #pendingToken: number | null = null;
   /** `[V]` after the last token; known only if no token is pending. */
   #logits: Float32Array | null = null;
+  /** Holds the logits of one token after the other. */
+  #settled: Float32Array | null = null;
   /** State of the random generator after the last sampled token. */
   random: readonly number[] | null = null;
 
@@ -62,7 +65,7 @@ export class Sequence {
   }
 
   get recentTokens(): readonly number[] {
-    return this.#recentTokens;
+    return this.#recentTokens.slice(-RECENT_TOKENS);
   }
 
   /** Whether there are logits to sample from, or a token to get them by. */
@@ -75,7 +78,7 @@ export class Sequence {
     const copy = new Sequence(this.engine, program.createSlot(), this.#initialState);
     await program.copySlot(copy.slot, this.slot);
     copy.#nTokens = this.#nTokens;
-    copy.#recentTokens = [...this.#recentTokens];
+    copy.#recentTokens = this.#recentTokens.slice(-RECENT_TOKENS);
     copy.#pendingToken = this.#pendingToken;
     copy.#logits = this.#logits?.slice() ?? null;
     copy.random = this.random;
@@ -103,7 +106,7 @@ export class Sequence {
         stateElements: state.length,
         logitElements: this.#logits?.length ?? 0,
         nTokens: this.#nTokens,
-        recentTokens: this.#recentTokens,
+        recentTokens: this.recentTokens,
         pendingToken: this.#pendingToken,
         random: this.random,
       },
@@ -147,7 +150,8 @@ export class Sequence {
   async settle(): Promise<Float32Array | null> {
     if (this.#pendingToken !== null) {
       const input: PromptRows = { nRows: 1, tokens: [this.#pendingToken], rows: null };
-      this.#logits = await this.#readRows(input, "last", {});
+      this.#settled ??= new Float32Array(this.engine.config.nVocab);
+      this.#logits = await this.#readRows(input, "last", {}, this.#settled);
       this.#pendingToken = null;
     }
     return this.#logits;
@@ -156,6 +160,11 @@ export class Sequence {
   /** Takes a sampled token into the sequence; it is read when the next logits are needed. */
   accept(token: number): void {
     this.#advance({ nRows: 1, tokens: [token], rows: null }, token, null);
+  }
+
+  #newLogits(nRows: number, wanted: LogitsWanted): Float32Array {
+    const nLogitRows = wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
+    return new Float32Array(nLogitRows * this.engine.config.nVocab);
   }
 
   #withPending(input: PromptRows): PromptRows {
@@ -173,7 +182,13 @@ export class Sequence {
     this.#logits = logits;
   }
 
-  async #readRows(input: PromptRows, logits: LogitsWanted, options: ReadOptions): Promise<Float32Array> {
+  /** @param target - where the logits go; without it they are the caller's to keep */
+  async #readRows(
+    input: PromptRows,
+    logits: LogitsWanted,
+    options: ReadOptions,
+    target = this.#newLogits(input.nRows, logits),
+  ): Promise<Float32Array> {
     this.engine.checkAlive();
     const { program, scheduler } = this.engine;
     const { signal, onProgress } = options;
@@ -185,15 +200,17 @@ export class Sequence {
     const backup = canFail ? program.createSlot() : null;
     try {
       if (backup !== null) await program.copySlot(backup, this.slot);
-      return await scheduler.submit({
+      await scheduler.submit({
         slot: this.slot,
         nRows: input.nRows,
         logits,
+        target,
         signal,
         fillRows: (inputs, targetRow, first, nRows) =>
           this.engine.fillRows(input, position, inputs, targetRow, first, nRows),
         onRows: (done) => onProgress?.(timer.progress("prefill", done, input.nRows)),
       });
+      return target;
     } catch (error) {
       if (backup !== null && !this.engine.isDisposed) await program.copySlot(this.slot, backup);
       throw error;
