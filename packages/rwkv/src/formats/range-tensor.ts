@@ -1,4 +1,4 @@
-// A tensor whose elements lie in one contiguous, row-major range of the file: all of safetensors and rwkv.cpp. Hides
+// A tensor whose elements lie in one contiguous, row-major range of the file: all of safetensors, GGUF and rwkv.cpp. Hides
 // where that is; nothing is read until asked.
 
 import type { ByteSource } from "../core/byte-source.ts";
@@ -24,16 +24,24 @@ export function rangeTensor(source: ByteSource, range: TensorRange): CheckpointT
     shape,
     byteLength,
     async read(target, signal) {
-      if (target.byteLength !== byteLength) {
-        throw new ShapeError(
-          `${source.name}: tensor ${quoted(name)} has ${byteLength} bytes, but ${target.byteLength} were given to ` +
-            `read into. Pass an array of tensor.byteLength bytes.`,
-        );
-      }
+      checkTarget(source, range, target);
       signal?.throwIfAborted();
       await source.read(offset, target, signal);
     },
   };
+}
+
+/** @throws ShapeError unless the target holds exactly the tensor's bytes */
+export function checkTarget(
+  source: ByteSource,
+  { name, byteLength }: Pick<CheckpointTensor, "name" | "byteLength">,
+  target: Uint8Array,
+): void {
+  if (target.byteLength === byteLength) return;
+  throw new ShapeError(
+    `${source.name}: tensor ${quoted(name)} has ${byteLength} bytes, but ${target.byteLength} were given to ` +
+      `read into. Pass an array of tensor.byteLength bytes.`,
+  );
 }
 
 /** More tensors than any RWKV model has; a file that claims them is hostile or another kind of model. */

@@ -4,6 +4,7 @@
 import type { ByteSource } from "../../core/byte-source.ts";
 import { FormatError, UsageError } from "../../core/errors.ts";
 import type { Checkpoint, CheckpointTensor, MetadataValue } from "../checkpoint.ts";
+import { rangeTensor } from "../range-tensor.ts";
 import { readHeader, type GgufHeader, type GgufTensorEntry } from "./read-header.ts";
 
 /** A part's file name, taken from a path or an address: stem, number from 1, number of parts. */
@@ -77,20 +78,7 @@ function addTensors(
         `${source.name}: tensor "${name}" stands in an earlier part already. Check that all parts are of one model.`,
       );
     }
-    tensors.set(name, {
-      name,
-      dtype,
-      shape,
-      byteLength,
-      async read(target, signal) {
-        if (target.byteLength !== byteLength) {
-          throw new UsageError(
-            `${source.name}: tensor "${name}" has ${byteLength} bytes, but the target has ${target.byteLength}.`,
-          );
-        }
-        await source.read(position, target, signal);
-      },
-    });
+    tensors.set(name, rangeTensor(source, { name, dtype, shape, offset: position, byteLength }));
   }
 }
 

@@ -4,8 +4,9 @@
 
 import type { ByteSource } from "../../core/byte-source.ts";
 import { DTYPES } from "../../core/dtype.ts";
-import { FormatError, ShapeError, UnsupportedError } from "../../core/errors.ts";
+import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { CheckpointTensor } from "../checkpoint.ts";
+import { checkTarget } from "../range-tensor.ts";
 import { GATHER_WINDOW_BYTES } from "./limits.ts";
 import type { PickleStorage, PickleTensor } from "./pickle-values.ts";
 
@@ -55,12 +56,7 @@ export function makeTensor(
     shape,
     byteLength,
     async read(target, signal) {
-      if (target.byteLength !== byteLength) {
-        throw new ShapeError(
-          `${source.name}: tensor ${JSON.stringify(name)} has ${byteLength} bytes, but room for ${target.byteLength} ` +
-            `was given. Pass exactly its byteLength.`,
-        );
-      }
+      checkTarget(source, { name, byteLength }, target);
       signal?.throwIfAborted();
       if (nElements === 0) return;
       const start = (await finder.locate(storage, signal)) + (storage.start + view.offset) * elementBytes;
