@@ -38,7 +38,7 @@ export function lower(calls: readonly OpCall[], declareScratch: DeclareScratch):
 }
 
 /** A product whose result the next command only activates in place becomes one command. */
-export function fuseActivations(commands: readonly Command[]): Command[] {
+function fuseActivations(commands: readonly Command[]): Command[] {
   const fused: Command[] = [];
   for (const command of commands) {
     const before = fused.at(-1);

@@ -182,14 +182,24 @@ describe("a long step", () => {
   });
 
   test("keeps the memory of a slot released meanwhile until it ends", async () => {
-    const program = await long;
+    const width = 512;
+    const builder = backend.createBuilder({ maxRows: 256 });
+    const w = await builder.weight(uploadOf("w", [width, width], randomValues(width * width)));
+    const shift = builder.state("shift", [width], 0.25);
+    const program = await buildProgram(builder, width, width, ({ x }) => {
+      const product = builder.scratch("product", [width], "token");
+      return (ops) => {
+        for (let i = 0; i < 20; i++) ops.matmul(product, w, x);
+        ops.shiftDelta(product, x, shift); // writes the state after the pauses
+        return product;
+      };
+    });
     const slot = program.createSlot();
-    const step = program.step([{ slot, nRows: 256, logits: "none" }], [randomValues(256 * 512)]);
+    const step = program.step([{ slot, nRows: 256, logits: "none" }], [randomValues(256 * width)]);
     program.releaseSlot(slot);
     const other = program.createSlot(); // would lie in the same place
-    const before = await program.readSlot(other);
     await step;
-    expect(await program.readSlot(other)).toEqual(before);
+    expect(new Set(await program.readSlot(other))).toEqual(new Set([0.25]));
   });
 
   test("survives that slots made meanwhile move the memory", async () => {
@@ -233,10 +243,12 @@ test("short steps, one after the other, let timers run too", async () => {
   const row = randomValues(64);
   let nTicks = 0;
   const timer = setInterval(() => nTicks++, 1);
-  const until = performance.now() + 60;
-  while (performance.now() < until) await program.step([{ slot, nRows: 1, logits: "last" }], [row]);
+  const giveUpAt = performance.now() + 10_000;
+  while (nTicks < 3 && performance.now() < giveUpAt) {
+    await program.step([{ slot, nRows: 1, logits: "last" }], [row]);
+  }
   clearInterval(timer);
-  expect(nTicks).toBeGreaterThan(2);
+  expect(nTicks).toBe(3);
 });
 
 describe("wrong steps are refused before anything runs", () => {

@@ -205,7 +205,7 @@ export class CpuProgram implements Program {
         work += this.#workOf(last, rows);
         last += 1;
       }
-      const nParts = last - first > 1 ? 1 : Math.max(1, Math.ceil(work / budget));
+      const nParts = last - first > 1 ? 1 : this.#pacer.partsOf(work);
       for (let part = 0; part < nParts; part++) {
         // A pause may have let somebody dispose the program.
         const { run, encoded } = this.#alive();

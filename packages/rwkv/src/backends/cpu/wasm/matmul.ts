@@ -97,6 +97,7 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32): v
   const xStride = rowBytesOf(xTensor);
   const x = addressOf(xTensor);
   const nRows = nRowsOf(context, record);
+  if (nRows == 0) return; // no logits wanted: the head is not even decoded
   const first = partStart(widthOf(outTensor), PANEL_ROWS, part, nParts);
   const end = partStart(widthOf(outTensor), PANEL_ROWS, part + 1, nParts);
   const n = end - first;
