@@ -7,6 +7,7 @@ export default tseslint.config(
       "**/dist/",
       "**/node_modules/",
       "docs/api/",
+      "packages/native/build/",
       "packages/rwkv/src/backends/cpu/{wasm,generated}/",
     ],
   },

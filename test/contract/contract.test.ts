@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
-import { BACKEND_NAMES, createBackend } from "../../packages/rwkv/src/runtime/backends.ts";
+import { BACKENDS } from "../support/backends.ts";
 import { contractCases } from "./cases.ts";
 import type { ContractCase } from "./case.ts";
 import {
@@ -57,10 +57,10 @@ test("one wrong element is reported with its place, both values, the limit and t
   expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
 });
 
-describe.each(BACKEND_NAMES)("%s", (backendName) => {
+describe.each(BACKENDS)("$name", ({ name: backendName, create }) => {
   let backend: Backend;
   beforeAll(async () => {
-    backend = await createBackend(backendName);
+    backend = await create();
   });
 
   describe.each(OP_NAMES)("%s", (op) => {

@@ -2,6 +2,7 @@
 // else sees only this interface.
 
 import type { ByteSource } from "./byte-source.ts";
+import type { NativeKernels } from "./native.ts";
 
 export interface Platform {
   /**
@@ -13,4 +14,11 @@ export interface Platform {
   openBeside(location: string | URL, fileName: string, signal?: AbortSignal): Promise<ByteSource | null>;
   /** Whether looking for files beside `location` stays on this machine. */
   isLocal(location: string | URL): boolean;
+  /**
+   * Finds the native kernels; absent where there can be none.
+   * @param layout - what the addon must have been built for
+   * @returns null if WebAssembly is to be used
+   * @throws DeviceError if they are required and not there
+   */
+  loadNative?: (layout: string) => Promise<NativeKernels | null>;
 }

@@ -19,6 +19,10 @@ export const CONTEXT_LOGIT_ROWS = 24;
 export const CONTEXT_N_LOGIT_ROWS = 28;
 /** Address of room for PANEL_ROWS rows of the widest matrix in f32. */
 export const CONTEXT_PANEL = 32;
+/** Not 0: the step ends before its next record. Only kernels that run beside the caller look at it. */
+export const CONTEXT_ABORT = 36;
+/** 1 if activations are rounded to 8 bits in products with weights of q8_0 and q4_0. */
+export const CONTEXT_INT8_ACTIVATIONS = 40;
 export const CONTEXT_BYTES = 64;
 
 // Tensor: one per handle and per internal scratch, found by number.
@@ -29,7 +33,9 @@ export const TENSOR_WIDTH = 4;
 /** Bytes from one row to the next; 0 for a weight: as a vector it stands for every row. */
 export const TENSOR_ROW_BYTES = 8;
 export const TENSOR_DTYPE = 12;
-export const TENSOR_BYTES = 16;
+/** Upper half of the address; 0 but for weights outside the memory that 32 bits can address. */
+export const TENSOR_ADDRESS_HIGH = 16;
+export const TENSOR_BYTES = 20;
 
 // Record: one operation. Its tensors are numbers in the list of operands, in the order given at each operation.
 export const RECORD_OP = 0;

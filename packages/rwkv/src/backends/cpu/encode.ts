@@ -3,6 +3,7 @@
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import type { Activation } from "../../ops/ops.ts";
 import type { WeightDType } from "../../core/dtype.ts";
+import type { Activations } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
 import { isMatmul, matrixRowBytes, rowsOf, type Command } from "./commands.ts";
@@ -36,6 +37,11 @@ const ACTIVATION_NUMBERS: Readonly<Record<Activation, number>> = {
   decay7: abi.ACTIVATION_DECAY7,
 };
 
+/** DTYPE_... of abi.ts; f64 was refused when it was uploaded. */
+export function dtypeNumber(dtype: WeightDType): number {
+  return DTYPE_NUMBERS[dtype as KernelDType];
+}
+
 /** Where the parts of an encoded program lie. */
 export interface Encoded {
   readonly context: number;
@@ -55,6 +61,7 @@ export function encodeProgram(
   tensors: readonly Tensor[],
   commands: readonly Command[],
   maxRows: number,
+  activations: Activations,
   addressOf: (tensor: Tensor) => number,
 ): Encoded {
   const what = "the command list";
@@ -78,13 +85,16 @@ export function encodeProgram(
   setContext(abi.CONTEXT_RUNS, runs);
   setContext(abi.CONTEXT_LOGIT_ROWS, logitRows);
   setContext(abi.CONTEXT_PANEL, panel);
+  setContext(abi.CONTEXT_INT8_ACTIVATIONS, activations === "int8" ? 1 : 0);
   tensors.forEach((tensor) => {
     const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
     const isRows = tensor.rows !== "none";
-    words[at + abi.TENSOR_ADDRESS / 4] = isRows ? 0 : addressOf(tensor);
+    const address = isRows ? 0 : addressOf(tensor);
+    words[at + abi.TENSOR_ADDRESS / 4] = address % 2 ** 32;
+    words[at + abi.TENSOR_ADDRESS_HIGH / 4] = Math.floor(address / 2 ** 32);
     words[at + abi.TENSOR_WIDTH / 4] = rowElements(tensor);
     words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
-    words[at + abi.TENSOR_DTYPE / 4] = DTYPE_NUMBERS[tensor.dtype as KernelDType];
+    words[at + abi.TENSOR_DTYPE / 4] = dtypeNumber(tensor.dtype);
   });
   writeRecords(arena, commands, records, operands);
   return { context, runs, logitRows, tensors: table };
