@@ -7,6 +7,8 @@
 #include "kernel_set.h"
 
 #define INLINE [[gnu::always_inline]] static inline
+/** Of loops over registers, which must not become loops over memory. */
+#define UNROLL _Pragma("GCC unroll 16")
 
 namespace rwkv::avx512 {
 

@@ -18,8 +18,8 @@ Memory* Memory::reserve() {
   void* base = mmap(nullptr, byteLength, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return nullptr;
 #ifdef MADV_HUGEPAGE
-  // Weights alone: huge pages under tables and rows would only cost memory.
-  madvise(static_cast<char*>(base) + FIRST_WEIGHT, byteLength - FIRST_WEIGHT, MADV_HUGEPAGE);
+  // A step touches many more pages than a processor keeps translations of.
+  madvise(base, byteLength, MADV_HUGEPAGE);
 #endif
   return new Memory(static_cast<char*>(base), byteLength);
 }

@@ -53,6 +53,15 @@ INLINE void storePanel(const Product& product, size_t row, size_t output, P valu
   }
 }
 
+/**
+ * Asks for the `n` bytes that follow `distance` behind `p`. A single row reads each weight once, and a processor does not
+ * look ahead beyond a page by itself.
+ */
+INLINE void prefetch(const void* p, size_t distance, size_t n) {
+  const char* ahead = static_cast<const char*>(p) + distance;
+  UNROLL for (size_t i = 0; i < n; i += 64) __builtin_prefetch(ahead + i);
+}
+
 /** PANELS panels from `output` on times ROWS rows from `row` on. */
 template <size_t PANELS, size_t ROWS, typename T>
 static void tile(const Product& product, const T* w, size_t output, size_t row) {
@@ -67,14 +76,17 @@ static void tile(const Product& product, const T* w, size_t output, size_t row) 
   }
   for (size_t k = 0; k < nIn; k++) {
     P weights[PANELS];
-    for (size_t p = 0; p < PANELS; p++) weights[p] = panelLoad(panels[p] + k * PANEL);
-    for (size_t r = 0; r < ROWS; r++) {
+    if (ROWS == 1 && k * sizeof(T) * PANEL % 64 == 0) {
+      UNROLL for (size_t p = 0; p < PANELS; p++) prefetch(panels[p] + k * PANEL, 1024, 64);
+    }
+    UNROLL for (size_t p = 0; p < PANELS; p++) weights[p] = panelLoad(panels[p] + k * PANEL);
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
       const P x = panelSplat(xs[r][k]);
-      for (size_t p = 0; p < PANELS; p++) acc[p][r] = panelFma(weights[p], x, acc[p][r]);
+      UNROLL for (size_t p = 0; p < PANELS; p++) acc[p][r] = panelFma(weights[p], x, acc[p][r]);
     }
   }
-  for (size_t p = 0; p < PANELS; p++) {
-    for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output + p * PANEL, acc[p][r]);
+  UNROLL for (size_t p = 0; p < PANELS; p++) {
+    UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output + p * PANEL, acc[p][r]);
   }
 }
 
@@ -159,10 +171,10 @@ static void dotTile(const Product& product, const float* w, size_t output, size_
   }
   forVectors(product.nIn, [&](size_t k, size_t n) {
     V xs[ROWS];
-    for (size_t r = 0; r < ROWS; r++) xs[r] = loadUpTo(product.xRow(row + r) + k, n);
-    for (size_t o = 0; o < DOT_ROWS; o++) {
+    UNROLL for (size_t r = 0; r < ROWS; r++) xs[r] = loadUpTo(product.xRow(row + r) + k, n);
+    UNROLL for (size_t o = 0; o < DOT_ROWS; o++) {
       const V weights = loadUpTo(w + o * product.nIn + k, n);
-      for (size_t r = 0; r < ROWS; r++) acc[o][r] = fma(weights, xs[r], acc[o][r]);
+      UNROLL for (size_t r = 0; r < ROWS; r++) acc[o][r] = fma(weights, xs[r], acc[o][r]);
     }
   });
   for (size_t o = 0; o < nOutputs; o++) {

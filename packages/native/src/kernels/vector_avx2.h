@@ -105,12 +105,12 @@ INLINE V byteAt(__m256i b, int i, int zero) {
 INLINE P byteAt(Bytes b, int i, int zero) { return {byteAt(b.low, i, zero), byteAt(b.high, i, zero)}; }
 INLINE P toF32(I16 v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
 
-/** What sums of products begin with, so that the `zero` of the weights is taken off; `total` is the sum of x. */
+/** `start` takes the ZERO of the stored bytes off. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t total) {
+INLINE I16 startProducts(int32_t start) {
   // Pairs of products of a byte above 127 would not fit in 16 bits: those weights are made signed before.
-  const __m256i start = _mm256_set1_epi32(ZERO == 128 ? 0 : -ZERO * total);
-  return {start, start};
+  const __m256i first = _mm256_set1_epi32(ZERO == 128 ? 0 : start);
+  return {first, first};
 }
 template <int ZERO>
 INLINE __m256i addProducts(__m256i acc, __m256i w, __m256i x) {

@@ -70,10 +70,10 @@ INLINE P byteAt(Bytes b, int i, int zero) {
   return _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(zero)));
 }
 INLINE P toF32(I16 v) { return _mm512_cvtepi32_ps(v); }
-/** What sums of products begin with, so that the `zero` of the weights is taken off; `total` is the sum of x. */
+/** `start` takes the ZERO of the stored bytes off. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t total) {
-  return _mm512_set1_epi32(-ZERO * total);
+INLINE I16 startProducts(int32_t start) {
+  return _mm512_set1_epi32(start);
 }
 /** Adds the products of each output's four bytes with the same four of x. */
 template <int ZERO>

@@ -101,7 +101,7 @@ INLINE void stepRows7(float* y, float* state, const float* r, const float* w, co
   for (size_t i = 0; i < ROWS; i++) sums[i] = splat(0);
   forVectors(N, [&](size_t j, size_t n) {
     const V kkj = loadUpTo(kk + j, n);
-    for (size_t i = 0; i < ROWS; i++) sums[i] = fma(loadUpTo(state + i * N + j, n), kkj, sums[i]);
+    UNROLL for (size_t i = 0; i < ROWS; i++) sums[i] = fma(loadUpTo(state + i * N + j, n), kkj, sums[i]);
   });
   V removed[ROWS];
   V value[ROWS];
@@ -116,7 +116,7 @@ INLINE void stepRows7(float* y, float* state, const float* r, const float* w, co
     const V kj = loadUpTo(k + j, n);
     const V rj = loadUpTo(r + j, n);
     const V kkaj = loadUpTo(kka + j, n);
-    for (size_t i = 0; i < ROWS; i++) {
+    UNROLL for (size_t i = 0; i < ROWS; i++) {
       float* s = state + i * N + j;
       const V next = fma(loadUpTo(s, n), wj, fnma(removed[i], kkaj, mul(value[i], kj)));
       storeUpTo(s, next, n);
