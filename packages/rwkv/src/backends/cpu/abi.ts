@@ -20,9 +20,9 @@ export const CONTEXT_N_LOGIT_ROWS = 28;
 /** Address of room for PANEL_ROWS rows of the widest matrix in f32. */
 export const CONTEXT_PANEL = 32;
 /** Not 0: the step ends before its next record. Only kernels that run beside the caller look at it. */
-export const CONTEXT_ABORT = 36;
+export const CONTEXT_ABORT = 52;
 /** 1 if activations are rounded to 8 bits in products with weights of q8_0 and q4_0. */
-export const CONTEXT_INT8_ACTIVATIONS = 40;
+export const CONTEXT_INT8_ACTIVATIONS = 56;
 export const CONTEXT_BYTES = 64;
 
 // Tensor: one per handle and per internal scratch, found by number.
