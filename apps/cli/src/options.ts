@@ -69,7 +69,7 @@ export function addModelFlags(command: Command): Command {
         .choices(["f32", "int8"])
         .default("f32"),
     )
-    .option("--threads <n>", "most threads to use (this version uses one)", parsePositiveCount)
+    .option("--threads <n>", "threads to compute with (default: one per core, up to 4)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)
     .option(
       "--group-norm-eps <e>",

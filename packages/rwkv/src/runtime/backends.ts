@@ -1,6 +1,7 @@
 // The one place that names the concrete backends, each behind a dynamic import, so that a bundle carries only the
 // ones it can reach.
 
+import type { ThreadHost } from "../core/platform.ts";
 import type { Backend } from "../ops/backend.ts";
 
 /** `cpu`: WASM SIMD. `reference`: plain loops with f64 sums, slow on purpose; the oracle to compare with. */
@@ -9,11 +10,19 @@ export type BackendName = "cpu" | "reference";
 /** All backends that `loadModel` knows. */
 export const BACKEND_NAMES: readonly BackendName[] = ["cpu", "reference"];
 
-export async function createBackend(name: BackendName): Promise<Backend> {
+/** What backends may use of the machine. */
+export interface BackendResources {
+  /** Most threads; a default of the backend if left out. */
+  readonly threads?: number | undefined;
+  /** Starts threads; null or left out where there are none. */
+  readonly host?: ThreadHost | null | undefined;
+}
+
+export async function createBackend(name: BackendName, resources: BackendResources = {}): Promise<Backend> {
   switch (name) {
     case "cpu": {
       const { createCpuBackend } = await import("../backends/cpu/cpu.ts");
-      return createCpuBackend();
+      return createCpuBackend(resources);
     }
     case "reference": {
       const { createReferenceBackend } = await import("../backends/reference/reference.ts");

@@ -23,7 +23,10 @@ export interface LoadOptions {
   readonly dtype?: EncodedDType | undefined;
   /** Precision of activations in products with quantised weights. `int8` is refused: kernels for it do not exist yet. */
   readonly activations?: "f32" | "int8" | undefined;
-  /** Most threads to use. The backends of this version use one. */
+  /**
+   * Threads of the cpu backend, 1 to 64. Default: one per core, up to 4. Where threads cannot share memory there is one,
+   * and `info.device` says so. Results do not depend on it.
+   */
   readonly threads?: number | undefined;
   /** Most tokens of one step, which bounds the memory of a prefill. Results do not depend on it. Default 256. */
   readonly chunk?: number | undefined;
@@ -39,6 +42,7 @@ export interface LoadOptions {
 }
 
 const DEFAULT_CHUNK = 256;
+const MAX_THREADS = 64;
 
 /**
  * Loads an RWKV model of any generation.
@@ -67,7 +71,10 @@ export async function loadModel(
       signal,
     );
     const identity = await fingerprint(weights, signal);
-    const backend = await createBackend(options.backend ?? "cpu");
+    const backend = await createBackend(options.backend ?? "cpu", {
+      threads: options.threads,
+      host: platform.threads,
+    });
     logger.debug(
       `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
         `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
@@ -114,8 +121,8 @@ function checkOptions({ backend, activations, threads, chunk, groupNormEps }: Lo
       `activations "${activations}" are not available in this version; use "f32", the default.`,
     );
   }
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new UsageError(`threads is ${threads}; expected a whole number of at least 1.`);
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`threads is ${threads}; expected a whole number from 1 to ${MAX_THREADS}.`);
   }
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk >= 1 && chunk <= 65536)) {
     throw new UsageError(`chunk is ${chunk}; expected a whole number from 1 to 65536.`);

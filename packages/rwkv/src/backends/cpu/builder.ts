@@ -10,24 +10,25 @@ import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { Arena } from "./arena.ts";
 import { lower } from "./commands.ts";
-import { instantiateKernels } from "./kernels.ts";
-import type { Pacer } from "./pacer.ts";
+import { encodeProgram } from "./encode.ts";
 import { CpuProgram } from "./program.ts";
+import type { Replayer } from "./replay.ts";
+import { schedule } from "./schedule.ts";
+import { Slots } from "./slots.ts";
 
 /** @throws UsageError if maxRows is no whole number of rows */
-export function createCpuBuilder(module: WebAssembly.Module, pacer: Pacer, maxRows: number): ProgramBuilder {
+export function createCpuBuilder(replayer: Replayer, maxRows: number): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(module, pacer, maxRows);
+  return new CpuBuilder(replayer, maxRows);
 }
 
 class CpuBuilder implements ProgramBuilder {
-  readonly #module: WebAssembly.Module;
-  readonly #pacer: Pacer;
+  readonly #replayer: Replayer;
   readonly #maxRows: number;
   /** Null once the builder is built or disposed. */
-  #arena: Arena | null = new Arena(new WebAssembly.Memory({ initial: 1 }));
+  #arena: Arena | null;
   readonly #tensors: Tensor[] = [];
   readonly #weights = new Map<Tensor, number>();
   readonly #initials = new Map<Tensor, number>();
@@ -35,10 +36,10 @@ class CpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(module: WebAssembly.Module, pacer: Pacer, maxRows: number) {
-    this.#module = module;
-    this.#pacer = pacer;
+  constructor(replayer: Replayer, maxRows: number) {
+    this.#replayer = replayer;
     this.#maxRows = maxRows;
+    this.#arena = new Arena(replayer.createMemory());
   }
 
   async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
@@ -80,7 +81,7 @@ class CpuBuilder implements ProgramBuilder {
     const calls: OpCall[] = [];
     forward(createOps((call) => calls.push(call)));
     const tensors = [...this.#tensors];
-    const commands = lower(calls, (width, rows) => {
+    const lowered = lower(calls, (width, rows) => {
       const name = `low-rank ${width}`;
       const tensor: Tensor = {
         index: tensors.length,
@@ -93,16 +94,20 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
+    const commands = schedule(lowered);
+    const slots = new Slots(arena, this.#initials);
+    const { nThreads } = this.#replayer;
+    const encoded = encodeProgram(arena, tensors, commands, this.#maxRows, nThreads, (tensor) =>
+      tensor.kind === "state" ? slots.offsetOf(tensor) : this.#weights.get(tensor)!,
+    );
     return new CpuProgram({
       arena,
-      run: await instantiateKernels(this.#module, arena.memory),
-      pacer: this.#pacer,
+      slots,
+      encoded,
+      replay: await this.#replayer.start(arena.memory, encoded, commands),
       maxRows: this.#maxRows,
       tensors,
-      weights: this.#weights,
       weightByteLength: this.#weightByteLength,
-      initials: this.#initials,
-      commands,
     });
   }
 

@@ -1,13 +1,22 @@
-// The kernels as a WebAssembly module, compiled from the base64 text that the build leaves in generated/.
+// The kernels as WebAssembly modules, compiled from the base64 texts that the build leaves in generated/: one module for
+// a single thread, one for several on shared memory.
 
 import { DeviceError } from "../../core/errors.ts";
-import { KERNELS_BASE64 } from "./generated/kernels.ts";
 
-/** Runs part `part` of `nParts` of the records `[first, last)`; see wasm/run.ts. */
-export type RunKernels = (context: number, first: number, last: number, part: number, nParts: number) => void;
+/** Runs part `part` of `nParts` of the records `[first, last)` on thread `thread`; see wasm/run.ts. */
+export type RunKernels = (
+  context: number,
+  first: number,
+  last: number,
+  part: number,
+  nParts: number,
+  thread: number,
+) => void;
 
 /** @throws DeviceError if this engine has no WebAssembly with 128-bit SIMD */
-export async function compileKernels(): Promise<WebAssembly.Module> {
+export async function compileKernels(memory: "own" | "shared"): Promise<WebAssembly.Module> {
+  const { KERNELS_BASE64 } =
+    memory === "own" ? await import("./generated/kernels.ts") : await import("./generated/kernels-shared.ts");
   const text = atob(KERNELS_BASE64);
   const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));
   try {
@@ -21,7 +30,7 @@ export async function compileKernels(): Promise<WebAssembly.Module> {
   }
 }
 
-/** An instance of the kernels on one memory. */
+/** An instance of the kernels on one memory, for a single thread. */
 export async function instantiateKernels(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,

@@ -7,6 +7,7 @@ import type { Platform } from "../../core/platform.ts";
 import { httpSource } from "../http.ts";
 import { openHttpBeside } from "../http-beside.ts";
 import { fileSource } from "./file.ts";
+import { nodeThreads } from "./threads.ts";
 
 export const nodePlatform: Platform = {
   open(location, signal) {
@@ -27,6 +28,7 @@ export const nodePlatform: Platform = {
   },
 
   isLocal: (location) => toPath(location) !== null,
+  threads: nodeThreads,
 };
 
 /** The path in the file system that a location names; null for a web address. */

@@ -1,0 +1,154 @@
+// Replays the command list on several threads. Each of them runs the whole list on its own columns (schedule.ts) and
+// waits for the others inside the kernels (wasm/work.ts); nothing but the beginning and the end of a step passes through
+// JavaScript. The calling thread only awaits the end, so its event loop stays free.
+
+import { DeviceError } from "../../core/errors.ts";
+import type { Thread, ThreadHost } from "../../core/platform.ts";
+import * as abi from "./abi.ts";
+import { disposedMeanwhile, type Replay, type Replayer, type StepRows } from "./replay.ts";
+
+/**
+ * A shared memory cannot grow beyond what it announces at the beginning: the whole address space, of which the system
+ * provides only what is used.
+ */
+const MAX_PAGES = 65536;
+
+/** @throws RangeError where the engine or the system has no room for it */
+function createSharedMemory(): WebAssembly.Memory {
+  return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+}
+
+/** Whether threads can share a memory as large as a model may need. */
+export function canShareMemory(): boolean {
+  try {
+    return createSharedMemory().buffer instanceof SharedArrayBuffer;
+  } catch {
+    // No shared memories at all, or no room for the address space of one, as on phones.
+    return false;
+  }
+}
+
+/** Replays on `nThreads` threads, which every program starts for itself. */
+export function threadPool(module: WebAssembly.Module, host: ThreadHost, nThreads: number): Replayer {
+  return {
+    nThreads,
+    createMemory() {
+      try {
+        return createSharedMemory();
+      } catch (cause) {
+        throw new DeviceError(
+          `A program on ${nThreads} threads needs ${(MAX_PAGES * 65536) / 1e9} GB of address space for its shared memory, which ` +
+            `the system refuses. Dispose other models, or load with one thread (threads: 1).`,
+          { cause },
+        );
+      }
+    },
+    async start(memory, { context, control }) {
+      const pool = new PooledReplay(memory, control);
+      try {
+        await pool.start(module, memory, context, host, nThreads);
+      } catch (error) {
+        pool.dispose();
+        throw error;
+      }
+      return pool;
+    },
+  };
+}
+
+interface Step {
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+class PooledReplay implements Replay {
+  /** The words by which threads wait for one another. They stay where they are when the memory grows. */
+  readonly #control: Int32Array;
+  #threads: readonly Thread[] = [];
+  #step: Step | null = null;
+  #failure: Error | null = null;
+
+  constructor(memory: WebAssembly.Memory, control: number) {
+    this.#control = new Int32Array(memory.buffer, control, abi.CONTROL_BYTES / 4);
+  }
+
+  /** Resolves when all threads have their instances. */
+  async start(
+    module: WebAssembly.Module,
+    memory: WebAssembly.Memory,
+    context: number,
+    host: ThreadHost,
+    nThreads: number,
+  ): Promise<void> {
+    const ready: Promise<void>[] = [];
+    const threads: Thread[] = [];
+    this.#threads = threads;
+    for (let thread = 0; thread < nThreads; thread++) {
+      ready.push(
+        new Promise<void>((resolve, reject) => {
+          const listener = {
+            onReady: resolve,
+            onFinish: () => this.#finish(),
+            onFail: (cause: unknown) => {
+              this.#fail(cause);
+              reject(this.#failure!);
+            },
+          };
+          threads.push(host.spawnThread({ module, memory, context, thread }, listener));
+        }),
+      );
+    }
+    await Promise.all(ready);
+    for (const thread of threads) thread.keepAlive(false);
+  }
+
+  async run(_rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const control = this.#control;
+    const abort = (): void => {
+      Atomics.store(control, abi.CONTROL_ABORT / 4, 1);
+    };
+    Atomics.store(control, abi.CONTROL_ABORT / 4, 0);
+    signal?.addEventListener("abort", abort);
+    // One thread is enough to keep the process alive until the last of them tells that the step has ended.
+    this.#threads[0]!.keepAlive(true);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#step = { resolve, reject };
+        Atomics.add(control, abi.CONTROL_STEP / 4, 1);
+        Atomics.notify(control, abi.CONTROL_STEP / 4);
+      });
+    } finally {
+      this.#step = null;
+      this.#threads[0]?.keepAlive(false);
+      signal?.removeEventListener("abort", abort);
+    }
+    if ((Atomics.load(control, abi.CONTROL_PHASE / 4) & 1) !== 0) signal?.throwIfAborted();
+  }
+
+  dispose(): void {
+    this.#end(disposedMeanwhile());
+  }
+
+  #finish(): void {
+    this.#step?.resolve();
+  }
+
+  /** One thread less is a pool that waits for ever: all of it ends. */
+  #fail(cause: unknown): void {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    this.#end(
+      new DeviceError(
+        `A thread of the cpu backend ended unexpectedly: ${reason} Load the model again, with threads: 1 if it happens twice.`,
+        { cause },
+      ),
+    );
+  }
+
+  #end(failure: Error): void {
+    this.#failure ??= failure;
+    for (const thread of this.#threads) thread.terminate();
+    this.#threads = [];
+    this.#step?.reject(this.#failure);
+  }
+}
