@@ -25,7 +25,7 @@ export interface LoadOptions {
   readonly activations?: "f32" | "int8" | undefined;
   /**
    * Threads of the cpu backend, 1 to 64. Default: one per core, up to 4. Where threads cannot share memory there is one,
-   * and `info.device` says so. Results do not depend on it.
+   * and `info.device` says so. They sleep between steps and end with `dispose`. Results do not depend on their number.
    */
   readonly threads?: number | undefined;
   /** Most tokens of one step, which bounds the memory of a prefill. Results do not depend on it. Default 256. */
