@@ -3,7 +3,11 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
-import { interleavedBackend, lastThreadFirst } from "../../packages/rwkv/src/backends/cpu/testing.ts";
+import {
+  interleavedBackend,
+  lastThreadFirst,
+  threadedBackend,
+} from "../../packages/rwkv/src/backends/cpu/testing.ts";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
@@ -137,7 +141,7 @@ describe("cpu on several threads has the bits of one", () => {
   });
 
   test.each(OP_NAMES)("%s: its largest case, on 2 real threads", async (op) => {
-    const threaded = await createCpuBackend({ threads: 2, host: nodeThreads });
+    const threaded = await threadedBackend(2, nodeThreads);
     const nRows = ({ runs }: ContractCase): number => runs.reduce((sum, n) => sum + n, 0);
     const ownCases = cases.filter((testCase) => testCase.op === op).sort((a, b) => nRows(b) - nRows(a));
     expect(await firstDifference(threaded, ownCases.slice(0, 1))).toBeNull();

@@ -10,6 +10,7 @@ import {
   interleavedBackend,
   lastThreadFirst,
   seededRandom,
+  threadedBackend,
 } from "../../packages/rwkv/src/backends/cpu/testing.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
@@ -70,7 +71,7 @@ describe.each(VERSIONS)("RWKV %s gives the bits of one thread", (version) => {
 
   test("on 2 and 3 real threads", async () => {
     for (const nThreads of [2, 3]) {
-      const backend = await createCpuBackend({ threads: nThreads, host: nodeThreads });
+      const backend = await threadedBackend(nThreads, nodeThreads);
       for (const sizes of Object.values(ALL_SIZES)) {
         expect(await run(backend, version, sizes)).toEqual(await run(single, version, sizes));
       }

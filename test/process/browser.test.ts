@@ -26,9 +26,10 @@ const PAGE = `<!doctype html>
     for (const threads of [1, 3]) {
       const model = await loadModel("/model.safetensors", { threads });
       const session = await model.createSession();
-      const logits = await session.forward([1, 2, 3, 4, 5]);
-      const sum = await session.forward([6]);
-      results.push({ device: model.info.device, logits: [...logits, ...sum] });
+      // Long enough that the step is shared among threads, and short enough that it is not.
+      const first = await session.forward(Array.from({ length: 200 }, (_, i) => i));
+      const second = await session.forward([6]);
+      results.push({ device: model.info.device, logits: [...first, ...second] });
       model.dispose();
     }
     await answer(results);

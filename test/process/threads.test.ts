@@ -28,9 +28,11 @@ async function answers(body: string): Promise<unknown> {
   return JSON.parse(stdout);
 }
 
+/** Long enough that the step is shared among threads. */
 const READ_SOME = `
+  const prompt = Array.from({ length: 200 }, (_, i) => i);
   const session = await model.createSession();
-  const logits = await session.forward([1, 2, 3, 4, 5]);`;
+  const logits = await session.forward(prompt);`;
 
 test("a process ends by itself with a model on threads, disposed or not, used or not", async () => {
   expect(await answers(`print(model.info.device);`)).toBe("cpu: WebAssembly SIMD, 3 threads");
@@ -39,7 +41,7 @@ test("a process ends by itself with a model on threads, disposed or not, used or
 });
 
 test("a process stays alive for a step that nothing else waits for", async () => {
-  const body = `${READ_SOME} void session.forward([1]).then((logits) => print(logits.length));`;
+  const body = `${READ_SOME} void session.forward(prompt).then((logits) => print(logits.length));`;
   expect(await answers(body)).toBe(256);
 });
 

@@ -30,11 +30,19 @@ export async function compileKernels(memory: "own" | "shared"): Promise<WebAssem
   }
 }
 
-/** An instance of the kernels on one memory, for a single thread. */
+/** What the kernels for several threads import for waiting, which the calling thread never does. */
+function onlyInThreads(): never {
+  throw new Error("The calling thread does not take part in a step of several threads.");
+}
+
+/** An instance of the kernels, of either module, on one memory: for the calling thread alone. */
 export async function instantiateKernels(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
 ): Promise<RunKernels> {
-  const { exports } = await WebAssembly.instantiate(module, { env: { memory } });
+  const { exports } = await WebAssembly.instantiate(module, {
+    env: { memory },
+    thread: { sleep: onlyInThreads, wake: onlyInThreads, finish: onlyInThreads },
+  });
   return exports["run"] as RunKernels;
 }

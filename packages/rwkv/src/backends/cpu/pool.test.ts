@@ -1,10 +1,10 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { DeviceError, UsageError } from "../../core/errors.ts";
 import type { Thread, ThreadHost, ThreadTask } from "../../core/platform.ts";
-import type { Program, Run } from "../../ops/backend.ts";
+import type { Backend, Program, Run } from "../../ops/backend.ts";
 import { nodeThreads } from "../../platform/node/threads.ts";
 import { createCpuBackend } from "./cpu.ts";
-import { buildProgram, seededRandom, stepAll, uploadOf } from "./testing.ts";
+import { buildProgram, seededRandom, stepAll, threadedBackend, uploadOf } from "./testing.ts";
 
 const random = seededRandom(3);
 const randomValues = (n: number): Float32Array => Float32Array.from({ length: n }, () => random() - 0.5);
@@ -24,7 +24,19 @@ interface Shape {
 
 /** x -> shift with the row before -> products that read each other's whole rows, a barrier before each. */
 async function productsProgram({ width, maxRows, nThreads, nProducts = 2, host }: Shape): Promise<Program> {
-  const backend = await createCpuBackend({ threads: nThreads, host: host ?? nodeThreads });
+  const backend =
+    nThreads === 1
+      ? await createCpuBackend({ threads: 1 })
+      : await threadedBackend(nThreads, host ?? nodeThreads);
+  return buildProducts(backend, width, maxRows, nProducts);
+}
+
+async function buildProducts(
+  backend: Backend,
+  width: number,
+  maxRows: number,
+  nProducts: number,
+): Promise<Program> {
   const builder = backend.createBuilder({ maxRows });
   const values = Float32Array.from({ length: width * width }, (_, i) => ((i * 37) % 101) / 101 - 0.5);
   const w = await builder.weight(uploadOf("w", [width, width], values));
@@ -103,7 +115,10 @@ describe("the bits are those of one thread", () => {
     const rows = randomValues(9 * width);
     const results: Float32Array[] = [];
     for (const nThreads of [1, 3]) {
-      const backend = await createCpuBackend({ threads: nThreads, host: nodeThreads });
+      const backend =
+        nThreads === 1
+          ? await createCpuBackend({ threads: 1 })
+          : await threadedBackend(nThreads, nodeThreads);
       const builder = backend.createBuilder({ maxRows: 9 });
       const w = await builder.weight(uploadOf("w", [nOut, width], bytes, "q4_0"));
       const program = await buildProgram(builder, width, nOut, ({ x }) => {
@@ -127,6 +142,34 @@ describe("the bits are those of one thread", () => {
     for (let i = 0; i < 500; i++) program.createSlot();
     expect(await step).toEqual(alone);
   });
+});
+
+test("steps too short to be worth waking threads stay on the calling one, with the same bits", async () => {
+  let nFinished = 0;
+  const host: ThreadHost = {
+    nCores: 2,
+    spawnThread: (task, listener) =>
+      nodeThreads.spawnThread(task, {
+        ...listener,
+        onFinish() {
+          nFinished += 1;
+          listener.onFinish();
+        },
+      }),
+  };
+  const backend = await createCpuBackend({ threads: 2, host });
+  const width = 256;
+  const program = await buildProducts(backend, width, 64, 2); // 131,072 multiply-adds a row
+  const slot = program.createSlot();
+  const rows = randomValues(64 * width);
+  const together = await stepAll(program, slot, rows, width);
+  expect(nFinished).toBe(1);
+  await program.resetSlot(slot);
+  for (let row = 0; row < 64; row++) {
+    const alone = await stepAll(program, slot, rows.subarray(row * width, (row + 1) * width), width);
+    expect(alone).toEqual(together.subarray(row * width, (row + 1) * width));
+  }
+  expect(nFinished).toBe(1);
 });
 
 test("10,000 short steps end, with the bits of one thread", async () => {

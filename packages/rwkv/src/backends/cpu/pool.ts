@@ -5,13 +5,21 @@
 import { DeviceError } from "../../core/errors.ts";
 import type { Thread, ThreadHost } from "../../core/platform.ts";
 import * as abi from "./abi.ts";
-import { disposedMeanwhile, type Replay, type Replayer, type StepRows } from "./replay.ts";
+import { instantiateKernels } from "./kernels.ts";
+import { Pacer } from "./pacer.ts";
+import { disposedMeanwhile, SlicedReplay, type Replay, type Replayer, type StepRows } from "./replay.ts";
 
 /**
  * A shared memory cannot grow beyond what it announces at the beginning: the whole address space, of which the system
  * provides only what is used.
  */
 const MAX_PAGES = 65536;
+
+/**
+ * Multiply-adds of the least step that threads share: waking them and their barriers take some 100 microseconds, in
+ * which one thread does about half of these.
+ */
+const LEAST_WORK = 1_000_000;
 
 /** @throws RangeError where the engine or the system has no room for it */
 function createSharedMemory(): WebAssembly.Memory {
@@ -28,8 +36,17 @@ export function canShareMemory(): boolean {
   }
 }
 
-/** Replays on `nThreads` threads, which every program starts for itself. */
-export function threadPool(module: WebAssembly.Module, host: ThreadHost, nThreads: number): Replayer {
+/**
+ * Replays on `nThreads` threads, which every program starts for itself.
+ * @param leastWork - multiply-adds below which a step is not worth waking them
+ */
+export function threadPool(
+  module: WebAssembly.Module,
+  host: ThreadHost,
+  nThreads: number,
+  leastWork = LEAST_WORK,
+): Replayer {
+  const pacer = new Pacer();
   return {
     nThreads,
     createMemory() {
@@ -43,10 +60,11 @@ export function threadPool(module: WebAssembly.Module, host: ThreadHost, nThread
         );
       }
     },
-    async start(memory, { context, control }) {
-      const pool = new PooledReplay(memory, control);
+    async start(memory, encoded, commands) {
+      const alone = new SlicedReplay(await instantiateKernels(module, memory), encoded, commands, pacer);
+      const pool = new PooledReplay(memory, encoded.control, alone, leastWork);
       try {
-        await pool.start(module, memory, context, host, nThreads);
+        await pool.start(module, memory, encoded.context, host, nThreads);
       } catch (error) {
         pool.dispose();
         throw error;
@@ -64,11 +82,16 @@ interface Step {
 class PooledReplay implements Replay {
   /** The words by which threads wait for one another. They stay where they are when the memory grows. */
   readonly #control: Int32Array;
+  /** For steps of less than this many multiply-adds. */
+  readonly #alone: SlicedReplay;
+  readonly #leastWork: number;
   #threads: readonly Thread[] = [];
   #step: Step | null = null;
   #failure: Error | null = null;
 
-  constructor(memory: WebAssembly.Memory, control: number) {
+  constructor(memory: WebAssembly.Memory, control: number, alone: SlicedReplay, leastWork: number) {
+    this.#alone = alone;
+    this.#leastWork = leastWork;
     this.#control = new Int32Array(memory.buffer, control, abi.CONTROL_BYTES / 4);
   }
 
@@ -102,8 +125,17 @@ class PooledReplay implements Replay {
     for (const thread of threads) thread.keepAlive(false);
   }
 
-  async run(_rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
+  async run(rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
     if (this.#failure !== null) throw this.#failure;
+    if (this.#alone.totalWork(rows) < this.#leastWork) await this.#alone.run(rows, signal);
+    else await this.#share(signal);
+  }
+
+  dispose(): void {
+    this.#end(disposedMeanwhile());
+  }
+
+  async #share(signal: AbortSignal | undefined): Promise<void> {
     const control = this.#control;
     const abort = (): void => {
       Atomics.store(control, abi.CONTROL_ABORT / 4, 1);
@@ -126,10 +158,6 @@ class PooledReplay implements Replay {
     if ((Atomics.load(control, abi.CONTROL_PHASE / 4) & 1) !== 0) signal?.throwIfAborted();
   }
 
-  dispose(): void {
-    this.#end(disposedMeanwhile());
-  }
-
   #finish(): void {
     this.#step?.resolve();
   }
@@ -147,6 +175,7 @@ class PooledReplay implements Replay {
 
   #end(failure: Error): void {
     this.#failure ??= failure;
+    this.#alone.dispose();
     for (const thread of this.#threads) thread.terminate();
     this.#threads = [];
     this.#step?.reject(this.#failure);

@@ -38,7 +38,7 @@ export function disposedMeanwhile(): UsageError {
   return new UsageError("the program was disposed during a step; build another.");
 }
 
-/** Replays on the calling thread. */
+/** Replays on the calling thread only. */
 export function singleThread(module: WebAssembly.Module, pacer: Pacer): Replayer {
   return {
     nThreads: 1,
@@ -55,7 +55,8 @@ interface Cost {
   readonly isLogit: boolean;
 }
 
-class SlicedReplay implements Replay {
+/** Replays on the calling thread. */
+export class SlicedReplay implements Replay {
   readonly #encoded: Encoded;
   readonly #costs: readonly Cost[];
   readonly #pacer: Pacer;
@@ -99,6 +100,13 @@ class SlicedReplay implements Replay {
       }
       first = last;
     }
+  }
+
+  /** Multiply-adds of a whole step. */
+  totalWork(rows: StepRows): number {
+    let work = 0;
+    for (let i = 0; i < this.#costs.length; i++) work += this.#workOf(i, rows);
+    return work;
   }
 
   dispose(): void {

@@ -1,10 +1,12 @@
 // Small programs for tests: uploads from arrays, one run in one slot, and a backend whose threads are imagined.
 
 import { byteLengthOf, type WeightDType } from "../../core/dtype.ts";
+import type { ThreadHost } from "../../core/platform.ts";
 import type { Backend, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import { createCpuBuilder } from "./builder.ts";
 import { compileKernels, instantiateKernels } from "./kernels.ts";
+import { threadPool } from "./pool.ts";
 import type { Replayer } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
@@ -68,6 +70,19 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
+/** The cpu backend on threads that take part in every step, however small. */
+export async function threadedBackend(nThreads: number, host: ThreadHost): Promise<Backend> {
+  return backendOf(`${nThreads} threads`, threadPool(await compileKernels("shared"), host, nThreads, 0));
+}
+
+function backendOf(threads: string, replayer: Replayer): Backend {
+  return {
+    name: "cpu",
+    description: `cpu: ${threads}`,
+    createBuilder: ({ maxRows }) => createCpuBuilder(replayer, maxRows),
+  };
+}
+
 /** Which of the threads that can go on does so next, given what each of them has yet to run before the next barrier. */
 export type PickThread = (nLeft: readonly number[]) => number;
 
@@ -119,9 +134,5 @@ export async function interleavedBackend(
       };
     },
   };
-  return {
-    name: "cpu",
-    description: `cpu: ${nThreads} imagined threads`,
-    createBuilder: ({ maxRows }) => createCpuBuilder(replayer, maxRows),
-  };
+  return backendOf(`${nThreads} imagined threads`, replayer);
 }
