@@ -291,7 +291,9 @@ describe("threads that end by themselves", () => {
     const step = program.step([run], [rows]);
     spawned[1]!.fail(new Error("out of memory"));
     await expect(step).rejects.toThrow(DeviceError);
-    await expect(program.step([run], [rows])).rejects.toThrow(/ended unexpectedly: out of memory/);
+    await expect(program.step([run], [rows])).rejects.toThrow(
+      /thread of the cpu backend failed: out of memory/,
+    );
     expect(spawned.every(({ isTerminated }) => isTerminated)).toBe(true);
   });
 
@@ -311,8 +313,23 @@ describe("threads that end by themselves", () => {
     };
     const built = productsProgram({ width: 16, maxRows: 1, nThreads: 2, host: broken });
     await expect(built).rejects.toThrow(DeviceError);
-    await expect(built).rejects.toThrow(/thread of the cpu backend ended unexpectedly: .*Import/);
+    await expect(built).rejects.toThrow(/thread of the cpu backend failed: .*Import/);
     expect(spawned.every(({ isTerminated }) => isTerminated)).toBe(true);
+  });
+
+  test("fail the building if the platform refuses them, and end those that were started", async () => {
+    const { host, spawned } = failingHost();
+    const refusing: ThreadHost = {
+      ...host,
+      spawnThread(task, listener) {
+        if (task.thread === 1) throw new Error("no workers here");
+        return host.spawnThread(task, listener);
+      },
+    };
+    const built = productsProgram({ width: 16, maxRows: 1, nThreads: 3, host: refusing });
+    await expect(built).rejects.toThrow(DeviceError);
+    await expect(built).rejects.toThrow(/failed: no workers here/);
+    expect(spawned.map(({ isTerminated }) => isTerminated)).toEqual([true]);
   });
 
   test("are ended by dispose, while idle", async () => {

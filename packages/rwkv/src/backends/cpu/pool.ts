@@ -85,7 +85,7 @@ class PooledReplay implements Replay {
   /** For steps of less than this many multiply-adds. */
   readonly #alone: SlicedReplay;
   readonly #leastWork: number;
-  #threads: readonly Thread[] = [];
+  #threads: Thread[] = [];
   #step: Step | null = null;
   #failure: Error | null = null;
 
@@ -104,9 +104,7 @@ class PooledReplay implements Replay {
     nThreads: number,
   ): Promise<void> {
     const ready: Promise<void>[] = [];
-    const threads: Thread[] = [];
-    this.#threads = threads;
-    for (let thread = 0; thread < nThreads; thread++) {
+    for (let thread = 0; thread < nThreads && this.#failure === null; thread++) {
       ready.push(
         new Promise<void>((resolve, reject) => {
           const listener = {
@@ -117,12 +115,16 @@ class PooledReplay implements Replay {
               reject(this.#failure!);
             },
           };
-          threads.push(host.spawnThread({ module, memory, context, thread }, listener));
+          try {
+            this.#threads.push(host.spawnThread({ module, memory, context, thread }, listener));
+          } catch (cause) {
+            listener.onFail(cause); // a page's policy may forbid workers
+          }
         }),
       );
     }
     await Promise.all(ready);
-    for (const thread of threads) thread.keepAlive(false);
+    for (const thread of this.#threads) thread.keepAlive(false);
   }
 
   async run(rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
@@ -132,6 +134,7 @@ class PooledReplay implements Replay {
   }
 
   dispose(): void {
+    this.#alone.dispose();
     this.#end(disposedMeanwhile());
   }
 
@@ -167,7 +170,7 @@ class PooledReplay implements Replay {
     const reason = cause instanceof Error ? cause.message : String(cause);
     this.#end(
       new DeviceError(
-        `A thread of the cpu backend ended unexpectedly: ${reason} Load the model again, with threads: 1 if it happens twice.`,
+        `A thread of the cpu backend failed: ${reason} Load the model again, with one thread (threads: 1) if that does not help.`,
         { cause },
       ),
     );
@@ -175,7 +178,6 @@ class PooledReplay implements Replay {
 
   #end(failure: Error): void {
     this.#failure ??= failure;
-    this.#alone.dispose();
     for (const thread of this.#threads) thread.terminate();
     this.#threads = [];
     this.#step?.reject(this.#failure);
