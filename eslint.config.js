@@ -43,6 +43,12 @@ export default tseslint.config(
     files: ["**/*.js"],
     languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } },
   },
+  {
+    files: ["packages/rwkv/src/platform/**/*.js"],
+    languageOptions: {
+      globals: { WebAssembly: "readonly", addEventListener: "readonly", postMessage: "readonly" },
+    },
+  },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },

@@ -41,7 +41,7 @@ describe.skipIf(NATIVE.length === 0)("native kernels", () => {
   const withThreads = async (nThreads: number): Promise<Backend> => {
     const addon = (await import("rwkv-native")).addon as NativeAddon;
     const kernelSet = addon.kernelSets[0]!;
-    return createCpuBackend({ loadNative: () => Promise.resolve({ addon, kernelSet }), nThreads });
+    return createCpuBackend({ loadNative: () => Promise.resolve({ addon, kernelSet }), threads: nThreads });
   };
 
   test("the addon was built for the layout of today", async () => {

@@ -13,7 +13,7 @@ export interface TestBackend {
   readonly create: () => Promise<Backend>;
 }
 
-export const WASM: TestBackend = { name: "cpu", create: () => createCpuBackend() };
+export const WASM: TestBackend = { name: "cpu", create: () => createCpuBackend({ threads: 1 }) };
 
 /** The kernels of that set, or why they cannot be used. */
 async function nativeKernels(kernelSet: KernelSet): Promise<NativeKernels | Error> {
@@ -38,7 +38,7 @@ for (const kernelSet of ["avx512", "avx2"] as const) {
     continue;
   }
   const create = (): Promise<Backend> =>
-    createCpuBackend({ loadNative: () => Promise.resolve(kernels), nThreads: 2 });
+    createCpuBackend({ loadNative: () => Promise.resolve(kernels), threads: 2 });
   found.push({ name: `cpu native ${kernelSet}`, create });
 }
 

@@ -70,11 +70,7 @@ export function addModelFlags(command: Command): Command {
         "precision of activations in quantised products (default: int8 with native kernels, else f32)",
       ).choices(["f32", "int8"]),
     )
-    .option(
-      "--threads <n>",
-      "threads of the native kernels (default: 1; WebAssembly uses one)",
-      parsePositiveCount,
-    )
+    .option("--threads <n>", "threads to compute with (default: one per core, up to 4)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)
     .option(
       "--group-norm-eps <e>",

@@ -37,7 +37,7 @@ struct KernelSet {
   void (*pack)(char* bytes, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes);
   /** Room that the records of this step need. */
   ScratchBytes (*scratchBytes)(const char* base, uint32_t context, uint32_t nRecords);
-  /** Runs this thread's part of a record; all parts must be done before the next record begins. */
+  /** Runs this thread's part of a record; all parts must be done before a record that asks for it (RECORD_BARRIER). */
   void (*run)(char* base, uint32_t context, uint32_t record, const Thread& thread);
 };
 

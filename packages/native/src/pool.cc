@@ -94,7 +94,9 @@ void Pool::runStep(const Thread& thread, const Step& step) {
   uint32_t record;
   __builtin_memcpy(&record, base + step.context + abi::CONTEXT_RECORDS, sizeof record);
   for (uint32_t i = 0; i < step.nRecords; i++, record += abi::RECORD_BYTES) {
-    if (i > 0) {
+    uint32_t needsBarrier;
+    __builtin_memcpy(&needsBarrier, base + record + abi::RECORD_BARRIER, sizeof needsBarrier);
+    if (needsBarrier != 0) {
       // JavaScript may set the word at any time, so it is read once for all threads.
       barrier_.wait([&] { isStopped_ = isEnding_ || __atomic_load_n(abortWord, __ATOMIC_RELAXED) != 0; });
       if (isStopped_) return;

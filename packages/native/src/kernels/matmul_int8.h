@@ -53,6 +53,8 @@ static void quantizeBlock(QuantBlock& out, const float* x) {
 template <int ZERO>
 static void quantize(const Product& product, const Thread& thread) {
   const size_t nBlocks = product.nIn / BLOCK;
+  // Another thread may still multiply by the activations of the product before.
+  thread.team->sync(thread.part);
   auto* blocks = reinterpret_cast<QuantBlock*>(thread.shared);
   const Range range = rangeOf(product.nRows * nBlocks, 1, thread);
   for (size_t at = range.first; at < range.end; at++) {

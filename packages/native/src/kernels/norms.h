@@ -1,5 +1,6 @@
 // layerNorm, groupNorm, l2NormHeads and addBonus: whatever sums over a row or a head. Sums of norms are f64, so that a
-// large mean costs no digits. A part of layerNorm is a range of rows, of the others a range of heads.
+// large mean costs no digits. A part is a range of heads; of layerNorm a range of columns, for which each part sums over the
+// whole row anew, which costs less than waiting for one another.
 // Contracts: ops/ops.ts of rwkv.
 
 constexpr size_t LANES = 8;
@@ -18,13 +19,14 @@ INLINE double sumOf(const float* x, size_t n, F f) {
   return total;
 }
 
-/** out = (x - mean) / sqrt(variance + eps) * weight + bias; out may be x. */
-static void normalize(float* out, const float* x, const float* weight, const float* bias, size_t n, float eps) {
+/** out = (x - mean) / sqrt(variance + eps) * weight + bias, sums over n elements, those of `written` stored; out may be x. */
+static void normalize(float* out, const float* x, const float* weight, const float* bias, size_t n, Range written,
+                      float eps) {
   const double count = static_cast<double>(n);
   const double mean = sumOf(x, n, [](double value) { return value; }) / count;
   const double squares = sumOf(x, n, [mean](double value) { return (value - mean) * (value - mean); });
   const double scale = 1 / __builtin_sqrt(squares / count + static_cast<double>(eps));
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = written.first; i < written.end; i++) {
     const float unit = static_cast<float>((static_cast<double>(x[i]) - mean) * scale);
     out[i] = __builtin_fmaf(unit, weight[i], bias[i]);
   }
@@ -35,9 +37,14 @@ static void layerNorm(const Command& command, const Thread& thread) {
   const Tensor x = command.operand(1);
   const float* weight = command.row(command.operand(2), 0);
   const float* bias = command.row(command.operand(3), 0);
-  const Range rows = rangeOf(command.nRows(), 1, thread);
+  const size_t nRows = command.nRows();
+  // In place, a part would overwrite what another has yet to sum over: then it is a range of rows.
+  const bool isInPlace = out.address == x.address;
+  const Range rows = isInPlace ? rangeOf(nRows, 1, thread) : Range{0, nRows};
+  const Range columns = isInPlace ? Range{0, x.width} : rangeOf(x.width, command.granule(), thread);
+  if (columns.length() == 0) return;
   for (size_t row = rows.first; row < rows.end; row++) {
-    normalize(command.row(out, row), command.row(x, row), weight, bias, x.width, command.scalar());
+    normalize(command.row(out, row), command.row(x, row), weight, bias, x.width, columns, command.scalar());
   }
 }
 
@@ -46,7 +53,8 @@ template <typename F>
 INLINE void forHeads(const Command& command, const Thread& thread, F f) {
   const size_t nHeads = command.heads();
   const size_t N = command.operand(0).width / nHeads;
-  const Range heads = rangeOf(nHeads, 1, thread);
+  const Range columns = rangeOf(N * nHeads, command.granule(), thread);
+  const Range heads{columns.first / N, columns.end / N};
   const size_t nRows = command.nRows();
   for (size_t row = 0; row < nRows; row++) {
     for (size_t head = heads.first; head < heads.end; head++) f(row, head * N, N);
@@ -59,7 +67,7 @@ static void groupNorm(const Command& command, const Thread& thread) {
   const float* weight = command.row(command.operand(2), 0);
   const float* bias = command.row(command.operand(3), 0);
   forHeads(command, thread, [&](size_t row, size_t at, size_t N) {
-    normalize(command.row(out, row) + at, command.row(x, row) + at, weight + at, bias + at, N, command.scalar());
+    normalize(command.row(out, row) + at, command.row(x, row) + at, weight + at, bias + at, N, {0, N}, command.scalar());
   });
 }
 

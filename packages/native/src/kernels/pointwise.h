@@ -4,7 +4,7 @@
 /** Calls f(row, column, n) for this thread's columns of all rows; n = W but at the end. */
 template <typename F>
 INLINE void forColumns(const Command& command, const Thread& thread, F f) {
-  const Range columns = rangeOf(command.operand(0).width, PANEL, thread);
+  const Range columns = rangeOf(command.operand(0).width, command.granule(), thread);
   const size_t nRows = command.nRows();
   for (size_t row = 0; row < nRows; row++) {
     forVectors(columns.length(), [&](size_t i, size_t n) { f(row, columns.first + i, n); });
@@ -55,7 +55,7 @@ static void elementwise(const Command& command, const Thread& thread) {
 static void activate(const Command& command, const Thread& thread) {
   const Tensor out = command.operand(0);
   const Tensor x = command.operand(1);
-  const Range columns = rangeOf(out.width, PANEL, thread);
+  const Range columns = rangeOf(out.width, command.granule(), thread);
   for (size_t row = 0; row < command.nRows(); row++) {
     activateSpan(command.activation(), command.row(out, row) + columns.first, command.row(x, row) + columns.first,
                  columns.length());
@@ -87,7 +87,7 @@ INLINE void forShiftedRows(const Command& command, const Tensor& x, const Tensor
 
 static void tokenShift(const Command& command, const Thread& thread) {
   const Tensor x = command.operand(0);
-  const Range columns = rangeOf(x.width, PANEL, thread);
+  const Range columns = rangeOf(x.width, command.granule(), thread);
   const uint32_t nOperands = command.nOperands();
   forShiftedRows(command, x, command.operand(1), columns, [&](size_t row, const float* previous) {
     const float* from = command.row(x, row);
@@ -106,7 +106,7 @@ static void tokenShift(const Command& command, const Thread& thread) {
 static void shiftDelta(const Command& command, const Thread& thread) {
   const Tensor out = command.operand(0);
   const Tensor x = command.operand(1);
-  const Range columns = rangeOf(x.width, PANEL, thread);
+  const Range columns = rangeOf(x.width, command.granule(), thread);
   forShiftedRows(command, x, command.operand(2), columns, [&](size_t row, const float* previous) {
     const float* from = command.row(x, row);
     float* to = command.row(out, row);

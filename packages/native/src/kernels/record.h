@@ -29,6 +29,8 @@ struct Command {
   uint32_t nOperands() const { return wordAt(record, abi::RECORD_N_OPERANDS); }
   size_t heads() const { return wordAt(record, abi::RECORD_HEADS); }
   uint32_t activation() const { return wordAt(record, abi::RECORD_ACTIVATION); }
+  /** Columns that are handed to threads as one. */
+  size_t granule() const { return wordAt(record, abi::RECORD_GRANULE); }
   size_t matrixRowBytes() const { return wordAt(record, abi::RECORD_MATRIX_ROW_BYTES); }
   float scalar() const {
     float value;

@@ -20,7 +20,7 @@ static void matmul(const Command& command, const Thread& thread) {
       x.rowBytes / 4,
       command.row(out, 0),
       out.rowBytes / 4,
-      rangeOf(out.width, PANEL, thread),
+      rangeOf(out.width, command.granule(), thread),
       command.op() == abi::OP_MATMUL_BIAS ? command.row(command.operand(3), 0) : nullptr,
       command.activation(),
   };

@@ -8,7 +8,7 @@ static void wkv4(const Command& command, const Thread& thread) {
   const Tensor vs = command.operand(5);
   const float* decays = command.row(command.operand(6), 0);
   const float* firsts = command.row(command.operand(7), 0);
-  const Range columns = rangeOf(ys.width, PANEL, thread);
+  const Range columns = rangeOf(ys.width, command.granule(), thread);
   for (size_t r = 0; r < command.nRuns(); r++) {
     const Run run = command.run(r);
     float* aaState = command.state(run, command.operand(1));
@@ -52,7 +52,8 @@ template <typename F>
 INLINE void forHeadStates(const Command& command, const Thread& thread, F f) {
   const size_t nHeads = command.heads();
   const size_t N = command.operand(0).width / nHeads;
-  const Range heads = rangeOf(nHeads, 1, thread);
+  const Range columns = rangeOf(N * nHeads, command.granule(), thread);
+  const Range heads{columns.first / N, columns.end / N};
   const Tensor states = command.operand(1);
   for (size_t r = 0; r < command.nRuns(); r++) {
     const Run run = command.run(r);

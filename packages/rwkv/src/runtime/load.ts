@@ -27,7 +27,10 @@ export interface LoadOptions {
    * for q8_0 and q4_0), else `f32`, with which log-probabilities stay within 1e-4 of exact arithmetic.
    */
   readonly activations?: Activations | undefined;
-  /** Threads of the native kernels, default 1; WebAssembly uses one. */
+  /**
+   * Threads of the cpu backend, 1 to 64. Default: one per core, up to 4. Where threads cannot share memory there is one,
+   * and `info.device` says so. They sleep between steps and end with `dispose`. Results do not depend on their number.
+   */
   readonly threads?: number | undefined;
   /** Most tokens of one step, which bounds the memory of a prefill. Results do not depend on it. Default 256. */
   readonly chunk?: number | undefined;
@@ -44,6 +47,7 @@ export interface LoadOptions {
 
 const DEFAULT_CHUNK = 256;
 const ACTIVATIONS: readonly Activations[] = ["f32", "int8"];
+const MAX_THREADS = 64;
 
 /**
  * Loads an RWKV model of any generation.
@@ -72,7 +76,11 @@ export async function loadModel(
       signal,
     );
     const identity = await fingerprint(weights, signal);
-    const backend = await createBackend(options.backend ?? "cpu", platform, { threads: options.threads });
+    const backend = await createBackend(options.backend ?? "cpu", {
+      threads: options.threads,
+      host: platform.threads,
+      loadNative: platform.loadNative,
+    });
     const activations = activationsFor(backend, options.activations);
     logger.debug(
       `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
@@ -128,8 +136,8 @@ function checkOptions({ backend, activations, threads, chunk, groupNormEps }: Lo
   if (activations !== undefined && !ACTIVATIONS.includes(activations)) {
     throw new UsageError(`activations is "${activations as string}"; expected "f32" or "int8".`);
   }
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new UsageError(`threads is ${threads}; expected a whole number of at least 1.`);
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`threads is ${threads}; expected a whole number from 1 to ${MAX_THREADS}.`);
   }
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk >= 1 && chunk <= 65536)) {
     throw new UsageError(`chunk is ${chunk}; expected a whole number from 1 to 65536.`);

@@ -2,7 +2,7 @@
 // Read by both sides: TypeScript writes it, the kernels (AssemblyScript) read it, so it holds plain constants only.
 // All fields are 32 bits wide and little-endian; addresses count bytes from the start of the memory.
 
-// Context: one per program, the only address that `run` is given.
+// Context: one per program, the only address that the kernels are given.
 /** Address of the table of tensors. */
 export const CONTEXT_TENSORS = 0;
 /** Address of the records of the command list. */
@@ -17,9 +17,14 @@ export const CONTEXT_N_TOKEN_ROWS = 20;
 /** Address of the numbers of the rows whose logits are wanted, ascending, and how many they are. */
 export const CONTEXT_LOGIT_ROWS = 24;
 export const CONTEXT_N_LOGIT_ROWS = 28;
-/** Address of room for PANEL_ROWS rows of the widest matrix in f32. */
-export const CONTEXT_PANEL = 32;
-/** Not 0: the step ends before its next record. Only kernels that run beside the caller look at it. */
+/** Address of room for PANEL_ROWS rows of the widest matrix in f32, one for each thread, and the bytes of one. */
+export const CONTEXT_PANELS = 32;
+export const CONTEXT_PANEL_BYTES = 36;
+export const CONTEXT_N_RECORDS = 40;
+/** Threads that share each step, and the address of the block by which they wait for one another. */
+export const CONTEXT_N_THREADS = 44;
+export const CONTEXT_CONTROL = 48;
+/** Not 0: native threads end the step at the next barrier. Those of WebAssembly have their own word (CONTROL_ABORT). */
 export const CONTEXT_ABORT = 52;
 /** 1 if activations are rounded to 8 bits in products with weights of q8_0 and q4_0. */
 export const CONTEXT_INT8_ACTIVATIONS = 56;
@@ -52,7 +57,24 @@ export const RECORD_SCALAR = 20;
 export const RECORD_ACTIVATION = 24;
 /** Bytes of one row of the matrix of a product. */
 export const RECORD_MATRIX_ROW_BYTES = 28;
-export const RECORD_BYTES = 32;
+/** Columns that are handed to threads as one: each thread works on a range of columns that begins at a multiple. */
+export const RECORD_GRANULE = 32;
+/** 1 if all threads must have finished the records before it, 0 if a thread may go on without the others. */
+export const RECORD_BARRIER = 36;
+export const RECORD_BYTES = 40;
+
+// Control: how the threads of a program wait for one another. Each word has a cache line, since others spin on it.
+/** Grows by one when a step begins. */
+export const CONTROL_STEP = 0;
+/** Threads that have reached the next barrier. */
+export const CONTROL_ARRIVED = 64;
+/** Changes when all have reached a barrier: 2 * number of the barrier, plus 1 if the step is given up there. */
+export const CONTROL_PHASE = 128;
+/** Threads that sleep, or are about to. */
+export const CONTROL_SLEEPERS = 192;
+/** 1 if the step shall be given up. */
+export const CONTROL_ABORT = 256;
+export const CONTROL_BYTES = 320;
 
 // Run: one per sequence of the step.
 export const RUN_FIRST_ROW = 0;

@@ -9,8 +9,11 @@ import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { lower } from "./commands.ts";
+import { encodeProgram } from "./encode.ts";
 import type { HostFactory, ProgramHost } from "./host.ts";
 import { CpuProgram } from "./program.ts";
+import { schedule } from "./schedule.ts";
+import { Slots } from "./slots.ts";
 
 /** @throws UsageError if maxRows is no whole number of rows */
 export function createCpuBuilder(
@@ -81,7 +84,7 @@ class CpuBuilder implements ProgramBuilder {
     const calls: OpCall[] = [];
     forward(createOps((call) => calls.push(call)));
     const tensors = [...this.#tensors];
-    const commands = lower(calls, (width, rows) => {
+    const lowered = lower(calls, (width, rows) => {
       const name = `low-rank ${width}`;
       const tensor: Tensor = {
         index: tensors.length,
@@ -94,16 +97,26 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
-    return new CpuProgram({
-      host,
-      replay: await host.start(),
-      maxRows: this.#maxRows,
-      activations: this.#activations,
+    const commands = schedule(lowered);
+    const { arena } = host;
+    const slots = new Slots(arena, this.#initials);
+    const encoded = encodeProgram(
+      arena,
       tensors,
-      weights: this.#weights,
-      weightByteLength: this.#weightByteLength,
-      initials: this.#initials,
       commands,
+      this.#maxRows,
+      host.nThreads,
+      this.#activations,
+      (tensor) => (tensor.kind === "state" ? slots.offsetOf(tensor) : this.#weights.get(tensor)!),
+    );
+    return new CpuProgram({
+      arena,
+      slots,
+      encoded,
+      replay: await host.start(encoded, commands),
+      maxRows: this.#maxRows,
+      tensors,
+      weightByteLength: this.#weightByteLength,
     });
   }
 

@@ -7,7 +7,8 @@ import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
 import { dtypeNumber } from "./encode.ts";
-import type { HostFactory, ProgramHost, Replay, StepPlan, WeightPlace } from "./host.ts";
+import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import { disposedMeanwhile, type Replay } from "./replay.ts";
 
 const NAMES = { avx512: "AVX-512", avx2: "AVX2" } as const;
 
@@ -23,11 +24,11 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
   return {
     description: `cpu: native ${NAMES[kernelSet]}, ${nThreads} ${nThreads === 1 ? "thread" : "threads"}`,
     hasInt8Activations: true,
-    create: () => createHost(kernels, pool),
+    create: () => createHost(kernels, pool, nThreads),
   };
 }
 
-function createHost({ addon }: NativeKernels, pool: NativePool): ProgramHost {
+function createHost({ addon }: NativeKernels, pool: NativePool, nThreads: number): ProgramHost {
   const memory = addon.createMemory();
   if (memory === null) {
     throw new DeviceError(
@@ -40,8 +41,9 @@ function createHost({ addon }: NativeKernels, pool: NativePool): ProgramHost {
   return {
     arena,
     placeWeight: (upload) => placeWeight(addon, pool, memory, upload),
-    dispose: () => addon.releaseMemory(memory),
-    start: (): Promise<Replay> => Promise.resolve((step) => replay(addon, pool, memory, arena, step)),
+    nThreads,
+    start: ({ context }, commands) =>
+      Promise.resolve(startReplay(addon, pool, memory, arena, context, commands.length)),
   };
 }
 
@@ -86,25 +88,34 @@ function placeWeight(
   };
 }
 
-async function replay(
+function startReplay(
   addon: NativeKernels["addon"],
   pool: NativePool,
   memory: NativeMemory,
   arena: Arena,
-  step: StepPlan,
-): Promise<void> {
-  const { context, nCommands, signal } = step;
+  context: number,
+  nCommands: number,
+): Replay {
   const abortWord = (context + abi.CONTEXT_ABORT) / 4;
-  const abort = (): void => {
-    arena.words[abortWord] = 1;
+  let isDisposed = false;
+  return {
+    async run(_rows, signal) {
+      const abort = (): void => {
+        arena.words[abortWord] = 1;
+      };
+      arena.words[abortWord] = 0;
+      signal?.addEventListener("abort", abort, { once: true });
+      try {
+        await addon.step(pool, memory, context, nCommands);
+      } finally {
+        signal?.removeEventListener("abort", abort);
+      }
+      signal?.throwIfAborted();
+      if (isDisposed) throw disposedMeanwhile();
+    },
+    dispose() {
+      isDisposed = true;
+      addon.releaseMemory(memory);
+    },
   };
-  arena.words[abortWord] = 0;
-  signal?.addEventListener("abort", abort, { once: true });
-  try {
-    await addon.step(pool, memory, context, nCommands);
-  } finally {
-    signal?.removeEventListener("abort", abort);
-  }
-  signal?.throwIfAborted();
-  step.checkAlive();
 }

@@ -1,25 +1,19 @@
-// Programs in WebAssembly: weights and tables share one memory, and steps are cut into slices, between which the event
-// loop gets its turn.
+// Programs in WebAssembly: weights and tables share one memory. How steps run: replay.ts and pool.ts.
 
 import { Arena } from "./arena.ts";
-import type { HostFactory, ProgramHost, Replay, StepPlan } from "./host.ts";
-import { instantiateKernels, type RunKernels } from "./kernels.ts";
-import { Pacer } from "./pacer.ts";
+import type { HostFactory, ProgramHost } from "./host.ts";
+import type { Replayer } from "./replay.ts";
 
-export function wasmHosts(module: WebAssembly.Module): HostFactory {
-  const pacer = new Pacer();
-  return {
-    description: "cpu: WebAssembly SIMD, 1 thread",
-    hasInt8Activations: false,
-    create: () => createHost(module, pacer),
-  };
+export function wasmHosts(replayer: Replayer, description: string): HostFactory {
+  return { description, hasInt8Activations: false, create: () => createHost(replayer) };
 }
 
-function createHost(module: WebAssembly.Module, pacer: Pacer): ProgramHost {
-  const memory = new WebAssembly.Memory({ initial: 1 });
+function createHost(replayer: Replayer): ProgramHost {
+  const memory = replayer.createMemory();
   const arena = new Arena(memory);
   return {
     arena,
+    nThreads: replayer.nThreads,
     placeWeight({ name, byteLength }) {
       const address = arena.allocate(byteLength, `weight "${name}"`);
       return {
@@ -29,39 +23,6 @@ function createHost(module: WebAssembly.Module, pacer: Pacer): ProgramHost {
         release: () => arena.free(address),
       };
     },
-    // The memory goes when nothing refers to it any more.
-    dispose: () => undefined,
-    async start(): Promise<Replay> {
-      const run = await instantiateKernels(module, memory);
-      return (step) => replayInSlices(run, pacer, step);
-    },
+    start: (encoded, commands) => replayer.start(memory, encoded, commands),
   };
-}
-
-/** Runs all commands; a command too long for a slice is cut into parts, as threads would share it. */
-async function replayInSlices(run: RunKernels, pacer: Pacer, step: StepPlan): Promise<void> {
-  const { context, nCommands, signal } = step;
-  let first = 0;
-  while (first < nCommands) {
-    const budget = pacer.workPerSlice;
-    let work = step.workOf(first);
-    let last = first + 1;
-    while (last < nCommands && work + step.workOf(last) <= budget) {
-      work += step.workOf(last);
-      last += 1;
-    }
-    const nParts = last - first > 1 ? 1 : Math.max(1, Math.ceil(work / budget));
-    for (let part = 0; part < nParts; part++) {
-      const start = performance.now();
-      run(context, first, last, part, nParts);
-      const now = performance.now();
-      pacer.record(work / nParts, now - start);
-      if (pacer.isPauseDue(now)) {
-        await pacer.pause();
-        signal?.throwIfAborted();
-        step.checkAlive();
-      }
-    }
-    first = last;
-  }
 }

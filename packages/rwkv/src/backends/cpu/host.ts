@@ -3,6 +3,9 @@
 
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Arena } from "./arena.ts";
+import type { Encoded } from "./encode.ts";
+import type { Replay } from "./replay.ts";
+import type { ScheduledCommand } from "./schedule.ts";
 
 /** Room for the bytes of one weight. */
 export interface WeightPlace {
@@ -15,29 +18,17 @@ export interface WeightPlace {
   release(): void;
 }
 
-/** One step, as a host sees it. */
-export interface StepPlan {
-  /** Address of the context. */
-  readonly context: number;
-  readonly nCommands: number;
-  /** Multiply-adds of a command in this step. */
-  workOf(command: number): number;
-  /** To be called whenever the event loop had its turn. @throws if the program was disposed meanwhile */
-  checkAlive(): void;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Runs the command list once. @throws the signal's reason if aborted */
-export type Replay = (step: StepPlan) => Promise<void>;
-
 export interface ProgramHost {
   readonly arena: Arena;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** @throws DeviceError if there is no memory */
   placeWeight(upload: WeightUpload): WeightPlace;
-  /** The kernels, once all weights are in. */
-  start(): Promise<Replay>;
-  /** Frees the memory of a program whose weights are all in, after the step in progress. */
-  dispose(): void;
+  /**
+   * The kernels, once all weights are in; disposing the replay frees the memory.
+   * @param commands - those that were encoded
+   */
+  start(encoded: Encoded, commands: readonly ScheduledCommand[]): Promise<Replay>;
 }
 
 /** Makes hosts, one for each program. */

@@ -1,36 +1,30 @@
-// A recorded model in the memory of its kernels: takes steps by writing the run table and having the command list
-// replayed. Computing happens in the kernels alone.
+// A recorded model in the memory of its kernels: takes steps by writing the run table and having the command list replayed.
+// Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Activations, Program, Run, StepOptions } from "../../ops/backend.ts";
+import type { Program, Run, StepOptions } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
-import { rowsOf, workPerRow, type Command } from "./commands.ts";
-import { encodeProgram, setAddress, type Encoded } from "./encode.ts";
-import type { ProgramHost, Replay } from "./host.ts";
+import { setAddress, type Encoded } from "./encode.ts";
+import type { Replay, StepRows } from "./replay.ts";
 import { RowMemory } from "./rows.ts";
-import { Slots } from "./slots.ts";
+import type { Slots } from "./slots.ts";
 
 export interface Recording {
-  /** Holds the weights; the program takes the rest of its memory from it. */
-  readonly host: ProgramHost;
+  /** Holds all but the rows; the program takes the rest of its memory from it. */
+  readonly arena: Arena;
+  readonly slots: Slots;
+  readonly encoded: Encoded;
   readonly replay: Replay;
   readonly maxRows: number;
-  readonly activations: Activations;
   /** All handles and internal scratch, by number. */
   readonly tensors: readonly Tensor[];
-  /** Address of each weight. */
-  readonly weights: ReadonlyMap<Tensor, number>;
   readonly weightByteLength: number;
-  /** The initial value of each state, in order of declaration. */
-  readonly initials: ReadonlyMap<Tensor, number>;
-  readonly commands: readonly Command[];
 }
 
 /** What disposing drops. */
 interface Device {
-  readonly host: ProgramHost;
   readonly arena: Arena;
   readonly replay: Replay;
   readonly encoded: Encoded;
@@ -39,50 +33,28 @@ interface Device {
   readonly logitRows: RowMemory;
 }
 
-/** The cost of a command per row, and of which rows. */
-interface Cost {
-  readonly workPerRow: number;
-  readonly isLogit: boolean;
-}
-
-interface StepRows {
-  readonly nTokens: number;
-  readonly nLogits: number;
-}
-
 export class CpuProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
   readonly #inputs: readonly Tensor[];
   readonly #output: Tensor;
-  readonly #costs: readonly Cost[];
   #device: Device | null;
   #isStepping = false;
   /** Kept between steps, grown to the most logits asked for. */
   #logits = new Float32Array(0);
 
-  /** @throws DeviceError if there is no memory for the command list */
   constructor(recording: Recording) {
-    const { host, replay, tensors, weights, initials, commands, maxRows } = recording;
-    const { arena } = host;
-    const slots = new Slots(arena, initials);
-    const encoded = encodeProgram(arena, tensors, commands, maxRows, recording.activations, (tensor) =>
-      tensor.kind === "state" ? slots.offsetOf(tensor) : weights.get(tensor)!,
-    );
+    const { arena, slots, encoded, replay, tensors } = recording;
     const place = (tensor: Tensor, address: number): void => setAddress(arena, encoded, tensor, address);
     const tokenRows = new RowMemory(arena, tensors, "token", place);
     const logitRows = new RowMemory(arena, tensors, "logit", place);
-    this.#device = { host, arena, replay, encoded, slots, tokenRows, logitRows };
+    this.#device = { arena, replay, encoded, slots, tokenRows, logitRows };
     this.#inputs = tensors.filter(({ kind }) => kind === "input");
     this.#output = tensors.find(({ kind }) => kind === "output")!;
-    this.#costs = commands.map((command) => ({
-      workPerRow: workPerRow(command),
-      isLogit: rowsOf(command) === "logit",
-    }));
     this.weightByteLength = recording.weightByteLength;
     this.stateElements = slots.nElements;
-    this.maxRows = maxRows;
+    this.maxRows = recording.maxRows;
   }
 
   createSlot(): number {
@@ -141,7 +113,7 @@ export class CpuProgram implements Program {
       inputs.forEach((values, i) => {
         floats.set(values, device.tokenRows.addressOf(this.#inputs[i]!) / 4);
       });
-      await this.#replay(device, rows, options?.signal);
+      await device.replay.run(rows, options?.signal);
       return this.#readLogits(device, rows.nLogits);
     } finally {
       this.#isStepping = false;
@@ -150,7 +122,7 @@ export class CpuProgram implements Program {
   }
 
   dispose(): void {
-    this.#device?.host.dispose();
+    this.#device?.replay.dispose();
     this.#device = null;
     this.#logits = new Float32Array(0);
   }
@@ -191,21 +163,6 @@ export class CpuProgram implements Program {
           `were given.`,
       );
     });
-  }
-
-  #replay({ replay, encoded }: Device, rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
-    return replay({
-      context: encoded.context,
-      nCommands: this.#costs.length,
-      workOf: (command) => this.#workOf(command, rows),
-      checkAlive: () => void this.#alive(),
-      signal,
-    });
-  }
-
-  #workOf(command: number, { nTokens, nLogits }: StepRows): number {
-    const { workPerRow: work, isLogit } = this.#costs[command]!;
-    return work * (isLogit ? nLogits : nTokens);
   }
 
   #readLogits({ arena, logitRows }: Device, nLogits: number): Float32Array {

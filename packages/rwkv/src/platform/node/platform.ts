@@ -8,6 +8,7 @@ import { httpSource } from "../http.ts";
 import { openHttpBeside } from "../http-beside.ts";
 import { fileSource } from "./file.ts";
 import { loadNative } from "./native.ts";
+import { nodeThreads } from "./threads.ts";
 
 export const nodePlatform: Platform = {
   open(location, signal) {
@@ -28,7 +29,7 @@ export const nodePlatform: Platform = {
   },
 
   isLocal: (location) => toPath(location) !== null,
-
+  threads: nodeThreads,
   loadNative,
 };
 
