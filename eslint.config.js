@@ -7,6 +7,7 @@ export default tseslint.config(
       "**/dist/",
       "**/node_modules/",
       "docs/api/",
+      "packages/native/build/",
       "packages/rwkv/src/backends/cpu/{wasm,generated}/",
     ],
   },
@@ -41,6 +42,12 @@ export default tseslint.config(
   {
     files: ["**/*.js"],
     languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } },
+  },
+  {
+    files: ["packages/rwkv/src/platform/**/*.js"],
+    languageOptions: {
+      globals: { WebAssembly: "readonly", addEventListener: "readonly", postMessage: "readonly" },
+    },
   },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts"], rules: { "no-console": "off" } },

@@ -2,10 +2,17 @@
 // however rows are grouped into steps.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
+import {
+  interleavedBackend,
+  lastThreadFirst,
+  threadedBackend,
+} from "../../packages/rwkv/src/backends/cpu/testing.ts";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
-import { BACKEND_NAMES, createBackend } from "../../packages/rwkv/src/runtime/backends.ts";
+import { nodeThreads } from "../../packages/rwkv/src/platform/node/threads.ts";
+import { BACKENDS } from "../support/backends.ts";
 import { contractCases } from "./cases.ts";
 import type { ContractCase } from "./case.ts";
 import {
@@ -57,10 +64,10 @@ test("one wrong element is reported with its place, both values, the limit and t
   expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
 });
 
-describe.each(BACKEND_NAMES)("%s", (backendName) => {
+describe.each(BACKENDS)("$name", ({ name: backendName, create }) => {
   let backend: Backend;
   beforeAll(async () => {
-    backend = await createBackend(backendName);
+    backend = await create();
   });
 
   describe.each(OP_NAMES)("%s", (op) => {
@@ -108,5 +115,35 @@ describe.each(BACKEND_NAMES)("%s", (backendName) => {
         expect(firstError(backendName, testCase, overNaN, overOnes, "over ones")).toBeNull();
       }
     });
+  });
+});
+
+describe("cpu on several threads has the bits of one", () => {
+  /** The first case whose bits differ from those on a single thread. */
+  async function firstDifference(threaded: Backend, tried: readonly ContractCase[]): Promise<string | null> {
+    const single = await createCpuBackend({ threads: 1 });
+    for (const testCase of tried) {
+      const [one, several] = [await openCase(single, testCase), await openCase(threaded, testCase)];
+      const want = await one.run(together(testCase), NaN);
+      const got = await several.run(together(testCase), NaN);
+      one.dispose();
+      several.dispose();
+      const error = firstError(threaded.description, testCase, got, want, "one thread");
+      if (error !== null) return error;
+    }
+    return null;
+  }
+
+  test.each(OP_NAMES)("%s: every case, on 3 imagined threads", async (op) => {
+    const threaded = await interleavedBackend(3, lastThreadFirst);
+    const ownCases = cases.filter((testCase) => testCase.op === op);
+    expect(await firstDifference(threaded, ownCases)).toBeNull();
+  });
+
+  test.each(OP_NAMES)("%s: its largest case, on 2 real threads", async (op) => {
+    const threaded = await threadedBackend(2, nodeThreads);
+    const nRows = ({ runs }: ContractCase): number => runs.reduce((sum, n) => sum + n, 0);
+    const ownCases = cases.filter((testCase) => testCase.op === op).sort((a, b) => nRows(b) - nRows(a));
+    expect(await firstDifference(threaded, ownCases.slice(0, 1))).toBeNull();
   });
 });

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
+import { NATIVE, type TestBackend } from "../support/backends.ts";
 import { BACKENDS } from "./backends.ts";
 import { expectClose, hasFixture, openFixture, readJson, runTokens } from "./run-model.ts";
 
@@ -33,6 +34,53 @@ function logProbabilities(logits: Float32Array): Float64Array {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const sum = logits.reduce((a, b) => a + Math.exp(b - largest), 0);
   return Float64Array.from(logits, (logit) => logit - largest - Math.log(sum));
+}
+
+/** Log-probabilities at the places of a case, computed in one step, then one token at a time. */
+async function compute(
+  backend: TestBackend,
+  { name, tokens, positions }: Case,
+  activations: "f32" | "int8",
+  rowsPerStep: number,
+): Promise<{ position: string; got: number[] }[]> {
+  const checkpoint = await openCheckpoint(openFixture(`gguf/${name}.gguf`));
+  const weights = canonicalWeights(checkpoint);
+  const loaded = await loadProgram(await backend.create(), weights, { maxRows: 64, activations });
+  const { logits } = await runTokens(loaded, tokens, rowsPerStep);
+  const { nVocab } = loaded.config;
+  loaded.program.dispose();
+  return Object.entries(positions).map(([position, { ids }]) => {
+    const row = Number(position) * nVocab;
+    const all = logProbabilities(logits.subarray(row, row + nVocab));
+    return { position, got: ids.map((id) => all[id]!) };
+  });
+}
+
+/** Types whose kernels round activations. */
+const INT8_CASES = CASES.filter(({ name }) => name.endsWith("q8_0") || name.endsWith("q4_0"));
+
+for (const testCase of INT8_CASES) {
+  describe(`${testCase.name} with 8-bit activations`, () => {
+    for (const backend of NATIVE) {
+      test(`on ${backend.name}: no further from exact arithmetic than llama.cpp, and the same bits in any pieces`, async () => {
+        const whole = await compute(backend, testCase, "int8", 64);
+        const { llamaMax, llamaRms } = testCase.tol;
+        let squares = 0;
+        let n = 0;
+        for (const { position, got } of whole) {
+          const { exact, llama } = testCase.positions[position]!;
+          expectClose(`position ${position} against f64`, got, exact, llamaMax);
+          expectClose(`position ${position} against llama.cpp`, got, llama, 2 * llamaMax);
+          got.forEach((value, i) => (squares += (value - exact[i]!) ** 2));
+          n += got.length;
+        }
+        expect(Math.sqrt(squares / n)).toBeLessThan(llamaRms);
+        expect(await compute(backend, testCase, "int8", 1)).toEqual(whole);
+        expect(await compute(backend, testCase, "int8", 7)).toEqual(whole);
+        expect(await compute(backend, testCase, "f32", 64)).not.toEqual(whole);
+      });
+    }
+  });
 }
 
 for (const { name, tokens, tol, positions } of CASES) {

@@ -28,6 +28,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
   const backend: Backend = {
     name: inner.name,
     description: inner.description,
+    hasInt8Activations: inner.hasInt8Activations,
     createBuilder(options) {
       const builder = inner.createBuilder(options);
       return {

@@ -65,11 +65,12 @@ export function addModelFlags(command: Command): Command {
       ),
     )
     .addOption(
-      new Option("--activations <type>", "precision of activations in quantised products")
-        .choices(["f32", "int8"])
-        .default("f32"),
+      new Option(
+        "--activations <type>",
+        "precision of activations in quantised products (default: int8 with native kernels, else f32)",
+      ).choices(["f32", "int8"]),
     )
-    .option("--threads <n>", "most threads to use (this version uses one)", parsePositiveCount)
+    .option("--threads <n>", "threads to compute with (default: one per core, up to 4)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)
     .option(
       "--group-norm-eps <e>",

@@ -2,6 +2,7 @@
 // else sees only this interface.
 
 import type { ByteSource } from "./byte-source.ts";
+import type { NativeKernels } from "./native.ts";
 
 export interface Platform {
   /**
@@ -13,4 +14,52 @@ export interface Platform {
   openBeside(location: string | URL, fileName: string, signal?: AbortSignal): Promise<ByteSource | null>;
   /** Whether looking for files beside `location` stays on this machine. */
   isLocal(location: string | URL): boolean;
+  /** Threads that share memory; null where there are none, such as in a page that is not cross-origin isolated. */
+  readonly threads: ThreadHost | null;
+  /**
+   * Finds the native kernels; absent where there can be none.
+   * @param layout - what the addon must have been built for
+   * @returns null if WebAssembly is to be used
+   * @throws DeviceError if they are required and not there
+   */
+  loadNative?: (layout: string) => Promise<NativeKernels | null>;
+}
+
+/** Starts threads. */
+export interface ThreadHost {
+  /** Cores that this process may use. */
+  readonly nCores: number;
+  /**
+   * Starts a thread that makes an instance of the task's module on its memory and calls the instance's export
+   * `work(context, thread)`, which does not return. The module may import `sleep`, `wake` and `finish` from `thread`.
+   */
+  spawnThread(task: ThreadTask, listener: ThreadListener): Thread;
+}
+
+/** What a thread runs. */
+export interface ThreadTask {
+  readonly module: WebAssembly.Module;
+  /** Shared with the other threads. */
+  readonly memory: WebAssembly.Memory;
+  /** Handed to `work`: the address of what the threads share, and which of them this is, from 0. */
+  readonly context: number;
+  readonly thread: number;
+}
+
+/** What is heard of a thread. */
+export interface ThreadListener {
+  /** It has its instance and is about to call `work`. */
+  onReady(): void;
+  /** Its module has called `finish`. */
+  onFinish(): void;
+  /** It has ended by itself or could not begin; nothing follows. */
+  onFail(cause: unknown): void;
+}
+
+/** A thread that was started. */
+export interface Thread {
+  /** Whether the process stays alive for what this thread will tell; true at first. */
+  keepAlive(isWanted: boolean): void;
+  /** Ends it wherever it is; its listener hears nothing more. */
+  terminate(): void;
 }

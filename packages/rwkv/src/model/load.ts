@@ -3,7 +3,7 @@
 
 import { byteLengthOf, isQuantized, type WeightDType } from "../core/dtype.ts";
 import type { EncodedDType } from "../core/decode.ts";
-import type { Backend, Program, ProgramBuilder } from "../ops/backend.ts";
+import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "./config.ts";
 import {
@@ -20,6 +20,8 @@ import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 export interface LoadProgramOptions {
   /** Most rows of one step. */
   readonly maxRows: number;
+  /** Precision of activations in products with quantised weights. Default `f32`. */
+  readonly activations?: Activations | undefined;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
   readonly groupNormEps?: number | undefined;
   /**
@@ -66,7 +68,7 @@ export async function loadProgram(
   };
 
   signal?.throwIfAborted();
-  const builder = backend.createBuilder({ maxRows: options.maxRows });
+  const builder = backend.createBuilder({ maxRows: options.maxRows, activations: options.activations });
   try {
     const emb = tensors.get("emb.weight")!;
     const embedding = await readEmbeddingTable(source, emb, signal);

@@ -88,11 +88,16 @@ export interface Program {
   dispose(): void;
 }
 
+/** Precision of activations in products with quantised weights. */
+export type Activations = "f32" | "int8";
+
 /** A device, and the way to put a model on it. */
 export interface Backend {
   readonly name: string;
   /** One line for people: instruction set, threads, adapter. */
   readonly description: string;
+  /** Whether products with quantised weights can round activations to 8 bits. */
+  readonly hasInt8Activations: boolean;
   /** Starts a program; any number may exist side by side. */
   createBuilder(options: BuilderOptions): ProgramBuilder;
 }
@@ -101,4 +106,6 @@ export interface Backend {
 export interface BuilderOptions {
   /** Most rows of one step, which bounds scratch memory. */
   readonly maxRows: number;
+  /** Precision of activations in products with quantised weights. Default `f32`; `int8` only if the backend has it. */
+  readonly activations?: Activations | undefined;
 }

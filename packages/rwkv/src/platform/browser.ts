@@ -3,9 +3,11 @@
 import type { Platform } from "../core/platform.ts";
 import { openHttpBeside } from "./http-beside.ts";
 import { httpSource } from "./http.ts";
+import { browserThreads } from "./threads.ts";
 
 export const browserPlatform: Platform = {
   open: (location, signal) => httpSource(location, { signal }),
   openBeside: (location, fileName, signal) => openHttpBeside(location, fileName, signal),
   isLocal: () => false,
+  threads: browserThreads,
 };

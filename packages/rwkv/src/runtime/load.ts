@@ -4,6 +4,7 @@ import type { EncodedDType } from "../core/decode.ts";
 import { UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
+import type { Activations, Backend } from "../ops/backend.ts";
 import { fingerprint } from "../model/fingerprint.ts";
 import { loadProgram } from "../model/load.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
@@ -21,9 +22,15 @@ export interface LoadOptions {
   readonly backend?: BackendName | undefined;
   /** What matrices are re-encoded to while loading. Default: as stored. */
   readonly dtype?: EncodedDType | undefined;
-  /** Precision of activations in products with quantised weights. `int8` is refused: kernels for it do not exist yet. */
-  readonly activations?: "f32" | "int8" | undefined;
-  /** Most threads to use. The backends of this version use one. */
+  /**
+   * Precision of activations in products with quantised weights. Default: `int8` where the kernels have it (native ones,
+   * for q8_0 and q4_0), else `f32`, with which log-probabilities stay within 1e-4 of exact arithmetic.
+   */
+  readonly activations?: Activations | undefined;
+  /**
+   * Threads of the cpu backend, 1 to 64. Default: one per core, up to 4. Where threads cannot share memory there is one,
+   * and `info.device` says so. They sleep between steps and end with `dispose`. Results do not depend on their number.
+   */
   readonly threads?: number | undefined;
   /** Most tokens of one step, which bounds the memory of a prefill. Results do not depend on it. Default 256. */
   readonly chunk?: number | undefined;
@@ -39,6 +46,8 @@ export interface LoadOptions {
 }
 
 const DEFAULT_CHUNK = 256;
+const ACTIVATIONS: readonly Activations[] = ["f32", "int8"];
+const MAX_THREADS = 64;
 
 /**
  * Loads an RWKV model of any generation.
@@ -67,13 +76,19 @@ export async function loadModel(
       signal,
     );
     const identity = await fingerprint(weights, signal);
-    const backend = await createBackend(options.backend ?? "cpu");
+    const backend = await createBackend(options.backend ?? "cpu", {
+      threads: options.threads,
+      host: platform.threads,
+      loadNative: platform.loadNative,
+    });
+    const activations = activationsFor(backend, options.activations);
     logger.debug(
       `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
         `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
     );
     const loaded = await loadProgram(backend, weights, {
       maxRows: options.chunk ?? DEFAULT_CHUNK,
+      activations,
       groupNormEps: options.groupNormEps,
       dtype: options.dtype,
       signal,
@@ -103,19 +118,26 @@ export async function loadModel(
   });
 }
 
+function activationsFor(backend: Backend, asked: Activations | undefined): Activations {
+  if (asked === "int8" && !backend.hasInt8Activations) {
+    throw new UnsupportedError(
+      `activations "int8" need native kernels, but this is "${backend.description}"; use "f32", the default here.`,
+    );
+  }
+  return asked ?? (backend.hasInt8Activations ? "int8" : "f32");
+}
+
 function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {
   if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
     throw new UsageError(
       `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
     );
   }
-  if (activations !== undefined && activations !== "f32") {
-    throw new UnsupportedError(
-      `activations "${activations}" are not available in this version; use "f32", the default.`,
-    );
+  if (activations !== undefined && !ACTIVATIONS.includes(activations)) {
+    throw new UsageError(`activations is "${activations as string}"; expected "f32" or "int8".`);
   }
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) {
-    throw new UsageError(`threads is ${threads}; expected a whole number of at least 1.`);
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_THREADS)) {
+    throw new UsageError(`threads is ${threads}; expected a whole number from 1 to ${MAX_THREADS}.`);
   }
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk >= 1 && chunk <= 65536)) {
     throw new UsageError(`chunk is ${chunk}; expected a whole number from 1 to 65536.`);

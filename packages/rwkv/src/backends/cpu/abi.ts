@@ -2,7 +2,7 @@
 // Read by both sides: TypeScript writes it, the kernels (AssemblyScript) read it, so it holds plain constants only.
 // All fields are 32 bits wide and little-endian; addresses count bytes from the start of the memory.
 
-// Context: one per program, the only address that `run` is given.
+// Context: one per program, the only address that the kernels are given.
 /** Address of the table of tensors. */
 export const CONTEXT_TENSORS = 0;
 /** Address of the records of the command list. */
@@ -17,8 +17,17 @@ export const CONTEXT_N_TOKEN_ROWS = 20;
 /** Address of the numbers of the rows whose logits are wanted, ascending, and how many they are. */
 export const CONTEXT_LOGIT_ROWS = 24;
 export const CONTEXT_N_LOGIT_ROWS = 28;
-/** Address of room for PANEL_ROWS rows of the widest matrix in f32. */
-export const CONTEXT_PANEL = 32;
+/** Address of room for PANEL_ROWS rows of the widest matrix in f32, one for each thread, and the bytes of one. */
+export const CONTEXT_PANELS = 32;
+export const CONTEXT_PANEL_BYTES = 36;
+export const CONTEXT_N_RECORDS = 40;
+/** Threads that share each step, and the address of the block by which they wait for one another. */
+export const CONTEXT_N_THREADS = 44;
+export const CONTEXT_CONTROL = 48;
+/** Not 0: native threads end the step at the next barrier. Those of WebAssembly have their own word (CONTROL_ABORT). */
+export const CONTEXT_ABORT = 52;
+/** 1 if activations are rounded to 8 bits in products with weights of q8_0 and q4_0. */
+export const CONTEXT_INT8_ACTIVATIONS = 56;
 export const CONTEXT_BYTES = 64;
 
 // Tensor: one per handle and per internal scratch, found by number.
@@ -29,7 +38,9 @@ export const TENSOR_WIDTH = 4;
 /** Bytes from one row to the next; 0 for a weight: as a vector it stands for every row. */
 export const TENSOR_ROW_BYTES = 8;
 export const TENSOR_DTYPE = 12;
-export const TENSOR_BYTES = 16;
+/** Upper half of the address; 0 but for weights outside the memory that 32 bits can address. */
+export const TENSOR_ADDRESS_HIGH = 16;
+export const TENSOR_BYTES = 20;
 
 // Record: one operation. Its tensors are numbers in the list of operands, in the order given at each operation.
 export const RECORD_OP = 0;
@@ -46,7 +57,24 @@ export const RECORD_SCALAR = 20;
 export const RECORD_ACTIVATION = 24;
 /** Bytes of one row of the matrix of a product. */
 export const RECORD_MATRIX_ROW_BYTES = 28;
-export const RECORD_BYTES = 32;
+/** Columns that are handed to threads as one: each thread works on a range of columns that begins at a multiple. */
+export const RECORD_GRANULE = 32;
+/** 1 if all threads must have finished the records before it, 0 if a thread may go on without the others. */
+export const RECORD_BARRIER = 36;
+export const RECORD_BYTES = 40;
+
+// Control: how the threads of a program wait for one another. Each word has a cache line, since others spin on it.
+/** Grows by one when a step begins. */
+export const CONTROL_STEP = 0;
+/** Threads that have reached the next barrier. */
+export const CONTROL_ARRIVED = 64;
+/** Changes when all have reached a barrier: 2 * number of the barrier, plus 1 if the step is given up there. */
+export const CONTROL_PHASE = 128;
+/** Threads that sleep, or are about to. */
+export const CONTROL_SLEEPERS = 192;
+/** 1 if the step shall be given up. */
+export const CONTROL_ABORT = 256;
+export const CONTROL_BYTES = 320;
 
 // Run: one per sequence of the step.
 export const RUN_FIRST_ROW = 0;

@@ -87,7 +87,7 @@ describe("without memory", () => {
 
   test("more than a WebAssembly memory can have is refused with the limit, before anything is asked", () => {
     expect(() => newArena().allocate(5e9, 'weight "w"')).toThrow(
-      /weight "w" needs 5 GB, .* a WebAssembly memory ends at 4\.29 GB.*smaller type/,
+      /weight "w" needs 5 GB, .* 32-bit addresses end at 4\.29 GB.*smaller type/,
     );
   });
 });

@@ -1,14 +1,20 @@
-// Where the parts of one program lie in its WebAssembly memory. Hides how the memory grows and how freed regions are
+// Where the parts of one program lie in its memory. Hides how the memory grows and how freed regions are
 // used again. Nobody may keep a view across an allocation: growing detaches the buffer behind it.
 
 import { DeviceError } from "../../core/errors.ts";
 
-const PAGE_BYTES = 65536;
+export const PAGE_BYTES = 65536;
 /** Regions start on cache lines, which also suits every vector load. */
 const ALIGNMENT = 64;
 /** Address 0 stays unused, and so does the last page: an address just behind a region must not wrap to 0. */
 const FIRST_ADDRESS = ALIGNMENT;
 const MAX_PAGES = 65535;
+
+/** A memory in pages; growing it detaches the buffer. */
+export interface GrowableMemory {
+  readonly buffer: ArrayBuffer;
+  grow(nPages: number): unknown;
+}
 
 interface Region {
   readonly address: number;
@@ -16,7 +22,7 @@ interface Region {
 }
 
 export class Arena {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: GrowableMemory;
   readonly #taken = new Map<number, Region>();
   /** By address, never two adjoining, none touching the end. */
   #free: Region[] = [];
@@ -25,7 +31,7 @@ export class Arena {
   #views: { bytes: Uint8Array; words: Uint32Array; floats: Float32Array };
 
   /** @param memory - empty, used by nobody else */
-  constructor(memory: WebAssembly.Memory) {
+  constructor(memory: GrowableMemory) {
     this.memory = memory;
     this.#views = viewsOf(memory);
   }
@@ -101,8 +107,8 @@ export class Arena {
     if (nPages <= havePages) return;
     if (nPages > MAX_PAGES) {
       throw new DeviceError(
-        `${what} needs ${gigabytes(byteLength)} GB, but the program holds ${gigabytes(this.#end)} GB already and a ` +
-          `WebAssembly memory ends at ${gigabytes(MAX_PAGES * PAGE_BYTES)} GB. Load the model in a smaller type ` +
+        `${what} needs ${gigabytes(byteLength)} GB, but the program holds ${gigabytes(this.#end)} GB already and ` +
+          `32-bit addresses end at ${gigabytes(MAX_PAGES * PAGE_BYTES)} GB. Load the model in a smaller type ` +
           `(q8_0, or a GGUF file of 4 bits), or a smaller model.`,
       );
     }
@@ -124,7 +130,7 @@ export class Arena {
   }
 }
 
-function viewsOf({ buffer }: WebAssembly.Memory): {
+function viewsOf({ buffer }: GrowableMemory): {
   bytes: Uint8Array;
   words: Uint32Array;
   floats: Float32Array;

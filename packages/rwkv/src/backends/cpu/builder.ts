@@ -3,31 +3,35 @@
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import { ShapeError, UnsupportedError, UsageError } from "../../core/errors.ts";
-import type { Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type { Activations, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
-import { Arena } from "./arena.ts";
 import { lower } from "./commands.ts";
-import { instantiateKernels } from "./kernels.ts";
-import type { Pacer } from "./pacer.ts";
+import { encodeProgram } from "./encode.ts";
+import type { HostFactory, ProgramHost } from "./host.ts";
 import { CpuProgram } from "./program.ts";
+import { schedule } from "./schedule.ts";
+import { Slots } from "./slots.ts";
 
 /** @throws UsageError if maxRows is no whole number of rows */
-export function createCpuBuilder(module: WebAssembly.Module, pacer: Pacer, maxRows: number): ProgramBuilder {
+export function createCpuBuilder(
+  hosts: HostFactory,
+  maxRows: number,
+  activations: Activations,
+): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(module, pacer, maxRows);
+  return new CpuBuilder(hosts.create(), maxRows, activations);
 }
 
 class CpuBuilder implements ProgramBuilder {
-  readonly #module: WebAssembly.Module;
-  readonly #pacer: Pacer;
   readonly #maxRows: number;
+  readonly #activations: Activations;
   /** Null once the builder is built or disposed. */
-  #arena: Arena | null = new Arena(new WebAssembly.Memory({ initial: 1 }));
+  #host: ProgramHost | null;
   readonly #tensors: Tensor[] = [];
   readonly #weights = new Map<Tensor, number>();
   readonly #initials = new Map<Tensor, number>();
@@ -35,10 +39,10 @@ class CpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(module: WebAssembly.Module, pacer: Pacer, maxRows: number) {
-    this.#module = module;
-    this.#pacer = pacer;
+  constructor(host: ProgramHost, maxRows: number, activations: Activations) {
+    this.#host = host;
     this.#maxRows = maxRows;
+    this.#activations = activations;
   }
 
   async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
@@ -73,14 +77,14 @@ class CpuBuilder implements ProgramBuilder {
 
   async build(forward: (ops: Ops) => void): Promise<Program> {
     await this.#reading;
-    const arena = this.#takeArena();
+    const host = this.#takeHost();
     if (!this.#tensors.some(({ kind }) => kind === "output")) {
       throw new UsageError("the program has no output; declare one before building.");
     }
     const calls: OpCall[] = [];
     forward(createOps((call) => calls.push(call)));
     const tensors = [...this.#tensors];
-    const commands = lower(calls, (width, rows) => {
+    const lowered = lower(calls, (width, rows) => {
       const name = `low-rank ${width}`;
       const tensor: Tensor = {
         index: tensors.length,
@@ -93,45 +97,55 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
+    const commands = schedule(lowered);
+    const { arena } = host;
+    const slots = new Slots(arena, this.#initials);
+    const encoded = encodeProgram(
+      arena,
+      tensors,
+      commands,
+      this.#maxRows,
+      host.nThreads,
+      this.#activations,
+      (tensor) => (tensor.kind === "state" ? slots.offsetOf(tensor) : this.#weights.get(tensor)!),
+    );
     return new CpuProgram({
       arena,
-      run: await instantiateKernels(this.#module, arena.memory),
-      pacer: this.#pacer,
+      slots,
+      encoded,
+      replay: await host.start(encoded, commands),
       maxRows: this.#maxRows,
       tensors,
-      weights: this.#weights,
       weightByteLength: this.#weightByteLength,
-      initials: this.#initials,
-      commands,
     });
   }
 
   dispose(): void {
-    this.#arena = null;
+    this.#host = null;
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
     const { name, byteLength } = upload;
     signal?.throwIfAborted();
-    const arena = this.#arena;
-    if (arena === null)
-      throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
-    const address = arena.allocate(byteLength, `weight "${name}"`);
+    const host = this.#host;
+    if (host === null) throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
+    const place = host.placeWeight(upload);
     try {
-      await upload.read(new Uint8Array(arena.memory.buffer, address, byteLength), signal);
+      await upload.read(place.bytes(), signal);
     } catch (error) {
-      arena.free(address);
+      place.release();
       throw error;
     }
-    this.#weights.set(tensor, address);
+    place.seal();
+    this.#weights.set(tensor, place.address);
     this.#weightByteLength += byteLength;
   }
 
-  #takeArena(): Arena {
-    const arena = this.#arena;
-    if (arena === null) throw new UsageError("the program is built already; make another builder.");
-    this.#arena = null;
-    return arena;
+  #takeHost(): ProgramHost {
+    const host = this.#host;
+    if (host === null) throw new UsageError("the program is built already; make another builder.");
+    this.#host = null;
+    return host;
   }
 
   #declare(
@@ -141,7 +155,7 @@ class CpuBuilder implements ProgramBuilder {
     shape: readonly number[],
     dtype: Tensor["dtype"] = "f32",
   ): Tensor {
-    if (this.#arena === null) {
+    if (this.#host === null) {
       throw new UsageError(`${kind} "${name}" is declared after the end of the building.`);
     }
     const tensor: Tensor = { index: this.#tensors.length, kind, rows, name, shape: [...shape], dtype };

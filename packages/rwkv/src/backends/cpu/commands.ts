@@ -19,6 +19,12 @@ export interface Command {
   readonly activation: Activation;
 }
 
+/**
+ * Low-rank maps that follow one another without sharing the rows between their factors, so that all first factors can
+ * run before all second ones. No layer has more.
+ */
+const HIDDEN_SETS = 6;
+
 export type DeclareScratch = (width: number, rows: RowKind) => Tensor;
 
 /**
@@ -27,9 +33,9 @@ export type DeclareScratch = (width: number, rows: RowKind) => Tensor;
  */
 export function lower(calls: readonly OpCall[], declareScratch: DeclareScratch): Command[] {
   const hidden = new Map<string, Tensor>();
-  // Low-rank maps follow one another, so those of one rank share their rows.
+  let nMaps = 0;
   const hiddenRows = (width: number, rows: RowKind): Tensor => {
-    const key = `${rows} ${width}`;
+    const key = `${rows} ${width} ${nMaps++ % HIDDEN_SETS}`;
     const tensor = hidden.get(key) ?? declareScratch(width, rows);
     hidden.set(key, tensor);
     return tensor;

@@ -3,9 +3,11 @@
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import type { Activation } from "../../ops/ops.ts";
 import type { WeightDType } from "../../core/dtype.ts";
+import type { Activations } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
-import { isMatmul, matrixRowBytes, rowsOf, type Command } from "./commands.ts";
+import { isMatmul, matrixRowBytes, rowsOf } from "./commands.ts";
+import type { ScheduledCommand } from "./schedule.ts";
 
 /** Types that the kernels read. */
 export type KernelDType = Exclude<WeightDType, "f64">;
@@ -36,9 +38,16 @@ const ACTIVATION_NUMBERS: Readonly<Record<Activation, number>> = {
   decay7: abi.ACTIVATION_DECAY7,
 };
 
+/** DTYPE_... of abi.ts; f64 was refused when it was uploaded. */
+export function dtypeNumber(dtype: WeightDType): number {
+  return DTYPE_NUMBERS[dtype as KernelDType];
+}
+
 /** Where the parts of an encoded program lie. */
 export interface Encoded {
   readonly context: number;
+  /** The words by which threads wait for one another. */
+  readonly control: number;
   /** Tables that are written anew for each step. */
   readonly runs: number;
   readonly logitRows: number;
@@ -53,8 +62,10 @@ export interface Encoded {
 export function encodeProgram(
   arena: Arena,
   tensors: readonly Tensor[],
-  commands: readonly Command[],
+  commands: readonly ScheduledCommand[],
   maxRows: number,
+  nThreads: number,
+  activations: Activations,
   addressOf: (tensor: Tensor) => number,
 ): Encoded {
   const what = "the command list";
@@ -65,32 +76,47 @@ export function encodeProgram(
   const table = arena.allocate(tensors.length * abi.TENSOR_BYTES, what);
   const runs = arena.allocate(maxRows * abi.RUN_BYTES, what);
   const logitRows = arena.allocate(maxRows * 4, what);
-  const panel = arena.allocate(panelElements(commands) * 4, "room to decode weights in");
+  const panelBytes = panelElements(commands) * 4;
+  const panels = arena.allocate(nThreads * panelBytes, "room to decode weights in");
+  const control = arena.allocate(abi.CONTROL_BYTES, what);
 
   const { words } = arena;
   words.fill(0, context / 4, (context + abi.CONTEXT_BYTES) / 4);
-  const setContext = (field: number, address: number): void => {
-    words[(context + field) / 4] = address;
+  words.fill(0, control / 4, (control + abi.CONTROL_BYTES) / 4);
+  const setContext = (field: number, value: number): void => {
+    words[(context + field) / 4] = value;
   };
   setContext(abi.CONTEXT_TENSORS, table);
   setContext(abi.CONTEXT_RECORDS, records);
   setContext(abi.CONTEXT_OPERANDS, operands);
   setContext(abi.CONTEXT_RUNS, runs);
   setContext(abi.CONTEXT_LOGIT_ROWS, logitRows);
-  setContext(abi.CONTEXT_PANEL, panel);
+  setContext(abi.CONTEXT_PANELS, panels);
+  setContext(abi.CONTEXT_PANEL_BYTES, panelBytes);
+  setContext(abi.CONTEXT_N_RECORDS, commands.length);
+  setContext(abi.CONTEXT_N_THREADS, nThreads);
+  setContext(abi.CONTEXT_CONTROL, control);
+  setContext(abi.CONTEXT_INT8_ACTIVATIONS, activations === "int8" ? 1 : 0);
   tensors.forEach((tensor) => {
     const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
     const isRows = tensor.rows !== "none";
-    words[at + abi.TENSOR_ADDRESS / 4] = isRows ? 0 : addressOf(tensor);
+    const address = isRows ? 0 : addressOf(tensor);
+    words[at + abi.TENSOR_ADDRESS / 4] = address % 2 ** 32;
+    words[at + abi.TENSOR_ADDRESS_HIGH / 4] = Math.floor(address / 2 ** 32);
     words[at + abi.TENSOR_WIDTH / 4] = rowElements(tensor);
     words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
-    words[at + abi.TENSOR_DTYPE / 4] = DTYPE_NUMBERS[tensor.dtype as KernelDType];
+    words[at + abi.TENSOR_DTYPE / 4] = dtypeNumber(tensor.dtype);
   });
   writeRecords(arena, commands, records, operands);
-  return { context, runs, logitRows, tensors: table };
+  return { context, control, runs, logitRows, tensors: table };
 }
 
-function writeRecords(arena: Arena, commands: readonly Command[], records: number, operands: number): void {
+function writeRecords(
+  arena: Arena,
+  commands: readonly ScheduledCommand[],
+  records: number,
+  operands: number,
+): void {
   const { words, floats } = arena;
   let nOperands = 0;
   commands.forEach((command, i) => {
@@ -103,6 +129,8 @@ function writeRecords(arena: Arena, commands: readonly Command[], records: numbe
     floats[at + abi.RECORD_SCALAR / 4] = command.scalar;
     words[at + abi.RECORD_ACTIVATION / 4] = ACTIVATION_NUMBERS[command.activation];
     words[at + abi.RECORD_MATRIX_ROW_BYTES / 4] = matrixRowBytes(command);
+    words[at + abi.RECORD_GRANULE / 4] = command.granule;
+    words[at + abi.RECORD_BARRIER / 4] = command.needsBarrier ? 1 : 0;
     for (const { index } of command.operands) words[operands / 4 + nOperands++] = index;
   });
 }
@@ -113,7 +141,7 @@ export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, a
 }
 
 /** Elements of PANEL_ROWS rows of the widest matrix that has to be decoded. */
-function panelElements(commands: readonly Command[]): number {
+function panelElements(commands: readonly ScheduledCommand[]): number {
   let widest = 0;
   for (const command of commands) {
     if (!isMatmul(command)) continue;

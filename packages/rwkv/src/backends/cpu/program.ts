@@ -1,53 +1,36 @@
-// A recorded model in WebAssembly memory: takes steps by writing the run table and replaying the command list in
-// slices, between which the event loop gets its turn. Computing happens in the kernels alone.
+// A recorded model in the memory of its kernels: takes steps by writing the run table and having the command list replayed.
+// Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
 import type { Program, Run, StepOptions } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
-import { rowsOf, workPerRow, type Command } from "./commands.ts";
-import { encodeProgram, setAddress, type Encoded } from "./encode.ts";
-import type { RunKernels } from "./kernels.ts";
-import type { Pacer } from "./pacer.ts";
+import { setAddress, type Encoded } from "./encode.ts";
+import type { Replay, StepRows } from "./replay.ts";
 import { RowMemory } from "./rows.ts";
-import { Slots } from "./slots.ts";
+import type { Slots } from "./slots.ts";
 
 export interface Recording {
-  /** Holds the weights; the program takes the rest of its memory from it. */
+  /** Holds all but the rows; the program takes the rest of its memory from it. */
   readonly arena: Arena;
-  readonly run: RunKernels;
-  readonly pacer: Pacer;
+  readonly slots: Slots;
+  readonly encoded: Encoded;
+  readonly replay: Replay;
   readonly maxRows: number;
   /** All handles and internal scratch, by number. */
   readonly tensors: readonly Tensor[];
-  /** Address of each weight. */
-  readonly weights: ReadonlyMap<Tensor, number>;
   readonly weightByteLength: number;
-  /** The initial value of each state, in order of declaration. */
-  readonly initials: ReadonlyMap<Tensor, number>;
-  readonly commands: readonly Command[];
 }
 
-/** What disposing drops: the memory goes when nothing refers to it any more. */
+/** What disposing drops. */
 interface Device {
   readonly arena: Arena;
-  readonly run: RunKernels;
+  readonly replay: Replay;
   readonly encoded: Encoded;
   readonly slots: Slots;
   readonly tokenRows: RowMemory;
   readonly logitRows: RowMemory;
-}
-
-/** The cost of a command per row, and of which rows. */
-interface Cost {
-  readonly workPerRow: number;
-  readonly isLogit: boolean;
-}
-
-interface StepRows {
-  readonly nTokens: number;
-  readonly nLogits: number;
 }
 
 export class CpuProgram implements Program {
@@ -56,34 +39,22 @@ export class CpuProgram implements Program {
   readonly maxRows: number;
   readonly #inputs: readonly Tensor[];
   readonly #output: Tensor;
-  readonly #costs: readonly Cost[];
-  readonly #pacer: Pacer;
   #device: Device | null;
   #isStepping = false;
   /** Kept between steps, grown to the most logits asked for. */
   #logits = new Float32Array(0);
 
-  /** @throws DeviceError if there is no memory for the command list */
   constructor(recording: Recording) {
-    const { arena, run, tensors, weights, initials, commands, maxRows } = recording;
-    const slots = new Slots(arena, initials);
-    const encoded = encodeProgram(arena, tensors, commands, maxRows, (tensor) =>
-      tensor.kind === "state" ? slots.offsetOf(tensor) : weights.get(tensor)!,
-    );
+    const { arena, slots, encoded, replay, tensors } = recording;
     const place = (tensor: Tensor, address: number): void => setAddress(arena, encoded, tensor, address);
     const tokenRows = new RowMemory(arena, tensors, "token", place);
     const logitRows = new RowMemory(arena, tensors, "logit", place);
-    this.#device = { arena, run, encoded, slots, tokenRows, logitRows };
-    this.#pacer = recording.pacer;
+    this.#device = { arena, replay, encoded, slots, tokenRows, logitRows };
     this.#inputs = tensors.filter(({ kind }) => kind === "input");
     this.#output = tensors.find(({ kind }) => kind === "output")!;
-    this.#costs = commands.map((command) => ({
-      workPerRow: workPerRow(command),
-      isLogit: rowsOf(command) === "logit",
-    }));
     this.weightByteLength = recording.weightByteLength;
     this.stateElements = slots.nElements;
-    this.maxRows = maxRows;
+    this.maxRows = recording.maxRows;
   }
 
   createSlot(): number {
@@ -142,7 +113,7 @@ export class CpuProgram implements Program {
       inputs.forEach((values, i) => {
         floats.set(values, device.tokenRows.addressOf(this.#inputs[i]!) / 4);
       });
-      await this.#replay(rows, options?.signal);
+      await device.replay.run(rows, options?.signal);
       return this.#readLogits(device, rows.nLogits);
     } finally {
       this.#isStepping = false;
@@ -151,6 +122,7 @@ export class CpuProgram implements Program {
   }
 
   dispose(): void {
+    this.#device?.replay.dispose();
     this.#device = null;
     this.#logits = new Float32Array(0);
   }
@@ -191,40 +163,6 @@ export class CpuProgram implements Program {
           `were given.`,
       );
     });
-  }
-
-  /** Runs all commands; a command too long for a slice is cut into parts, as threads would share it. */
-  async #replay(rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
-    const nCommands = this.#costs.length;
-    let first = 0;
-    while (first < nCommands) {
-      const budget = this.#pacer.workPerSlice;
-      let work = this.#workOf(first, rows);
-      let last = first + 1;
-      while (last < nCommands && work + this.#workOf(last, rows) <= budget) {
-        work += this.#workOf(last, rows);
-        last += 1;
-      }
-      const nParts = last - first > 1 ? 1 : this.#pacer.partsOf(work);
-      for (let part = 0; part < nParts; part++) {
-        // A pause may have let somebody dispose the program.
-        const { run, encoded } = this.#alive();
-        const start = performance.now();
-        run(encoded.context, first, last, part, nParts);
-        const now = performance.now();
-        this.#pacer.record(work / nParts, now - start);
-        if (this.#pacer.isPauseDue(now)) {
-          await this.#pacer.pause();
-          signal?.throwIfAborted();
-        }
-      }
-      first = last;
-    }
-  }
-
-  #workOf(command: number, { nTokens, nLogits }: StepRows): number {
-    const { workPerRow: work, isLogit } = this.#costs[command]!;
-    return work * (isLogit ? nLogits : nTokens);
   }
 
   #readLogits({ arena, logitRows }: Device, nLogits: number): Float32Array {

@@ -1,8 +1,15 @@
-// Small programs for the tests of this folder: uploads from arrays, one run in one slot.
+// Small programs for tests: uploads from arrays, one run in one slot, and a backend whose threads are imagined.
 
 import { byteLengthOf, type WeightDType } from "../../core/dtype.ts";
-import type { Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type { ThreadHost } from "../../core/platform.ts";
+import type { Backend, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
+import { backendOn } from "./cpu.ts";
+import { wasmHosts } from "./host-wasm.ts";
+import { compileKernels, instantiateKernels } from "./kernels.ts";
+import { threadPool } from "./pool.ts";
+import type { Replayer } from "./replay.ts";
+import type { ScheduledCommand } from "./schedule.ts";
 
 export function uploadOf(
   name: string,
@@ -62,4 +69,67 @@ export function seededRandom(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** The cpu backend on threads that take part in every step, however small. */
+export async function threadedBackend(nThreads: number, host: ThreadHost): Promise<Backend> {
+  return backendOf(`${nThreads} threads`, threadPool(await compileKernels("shared"), host, nThreads, 0));
+}
+
+function backendOf(threads: string, replayer: Replayer): Backend {
+  return backendOn(wasmHosts(replayer, `cpu: ${threads}`));
+}
+
+/** Which of the threads that can go on does so next, given what each of them has yet to run before the next barrier. */
+export type PickThread = (nLeft: readonly number[]) => number;
+
+/** A random one. */
+export function anyThread(random: () => number): PickThread {
+  return (nLeft) => {
+    const able = nLeft.flatMap((n, thread) => (n > 0 ? [thread] : []));
+    return able[Math.floor(random() * able.length)]!;
+  };
+}
+
+/** One thread runs as far as it can before the next begins. */
+export const firstThreadFirst: PickThread = (nLeft) => nLeft.findIndex((n) => n > 0);
+export const lastThreadFirst: PickThread = (nLeft) => nLeft.findLastIndex((n) => n > 0);
+
+/**
+ * The cpu backend with `nThreads` threads that are played by the calling one: between two barriers it runs their
+ * commands in an order that the threads could fall into. Whatever lacks a barrier gives other bits in some order.
+ * @param isBarrier - false for barriers to leave out
+ */
+export async function interleavedBackend(
+  nThreads: number,
+  pick: PickThread,
+  isBarrier: (index: number) => boolean = () => true,
+  onCommands: (commands: readonly ScheduledCommand[]) => void = () => undefined,
+): Promise<Backend> {
+  const module = await compileKernels("own");
+  const replayer: Replayer = {
+    nThreads,
+    createMemory: () => new WebAssembly.Memory({ initial: 1 }),
+    async start(memory, { context }, commands) {
+      onCommands(commands);
+      const run = await instantiateKernels(module, memory);
+      const starts = commands.flatMap(({ needsBarrier }, i) => (needsBarrier && isBarrier(i) ? [i] : []));
+      const ends = [...starts, commands.length];
+      return {
+        run() {
+          const next = new Array<number>(nThreads).fill(0);
+          for (const end of ends) {
+            while (next.some((at) => at < end)) {
+              const thread = pick(next.map((at) => end - at));
+              const at = next[thread]!++;
+              run(context, at, at + 1, thread, nThreads, thread);
+            }
+          }
+          return Promise.resolve();
+        },
+        dispose: () => undefined,
+      };
+    },
+  };
+  return backendOf(`${nThreads} imagined threads`, replayer);
 }

@@ -7,6 +7,8 @@ import type { Platform } from "../../core/platform.ts";
 import { httpSource } from "../http.ts";
 import { openHttpBeside } from "../http-beside.ts";
 import { fileSource } from "./file.ts";
+import { loadNative } from "./native.ts";
+import { nodeThreads } from "./threads.ts";
 
 export const nodePlatform: Platform = {
   open(location, signal) {
@@ -27,6 +29,8 @@ export const nodePlatform: Platform = {
   },
 
   isLocal: (location) => toPath(location) !== null,
+  threads: nodeThreads,
+  loadNative,
 };
 
 /** The path in the file system that a location names; null for a web address. */

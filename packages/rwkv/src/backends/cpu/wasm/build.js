@@ -1,5 +1,6 @@
-// Compiles the kernels to WASM and writes them, in base64, as the module ../generated/kernels.ts: a page needs no
-// second request for them, and no bundler a rule for .wasm files. Does nothing if no source is newer than that module.
+// Compiles the kernels to WASM, once for a single thread and once for several on shared memory, and writes each in
+// base64 as a module in ../generated: a page needs no second request for them, and no bundler a rule for .wasm files.
+// Does nothing if no source is newer than those modules.
 
 import { Buffer } from "node:buffer";
 import { mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
@@ -7,19 +8,32 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const folder = dirname(fileURLToPath(import.meta.url));
-const target = join(folder, "..", "generated", "kernels.ts");
+const targetFolder = join(folder, "..", "generated");
 const sources = [join(folder, "..", "abi.ts"), ...readdirSync(folder).map((name) => join(folder, name))];
+
+const VARIANTS = [
+  { entry: "wasm/run.ts", target: join(targetFolder, "kernels.ts"), flags: [] },
+  {
+    entry: "wasm/work.ts",
+    target: join(targetFolder, "kernels-shared.ts"),
+    // A shared memory must announce its greatest size, here that of the address space.
+    flags: ["--enable=threads", "--sharedMemory", "--maximumMemory=65536"],
+  },
+];
 
 const modifiedMs = (path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-if (sources.some((source) => modifiedMs(source) >= modifiedMs(target))) await build();
+const sourcesMs = Math.max(...sources.map(modifiedMs));
+for (const variant of VARIANTS) {
+  if (sourcesMs >= modifiedMs(variant.target)) await build(variant);
+}
 
-async function build() {
+async function build({ entry, target, flags }) {
   const { default: asc } = await import("assemblyscript/asc");
   const outputs = new Map();
   const { error, stderr } = await asc.main(
     [
-      "wasm/run.ts",
+      entry,
       `--baseDir=${join(folder, "..")}`,
       "--outFile=kernels.wasm",
       "-O3",
@@ -27,6 +41,7 @@ async function build() {
       "--enable=simd",
       "--noAssert",
       "--importMemory",
+      ...flags,
       "--use=abort=",
       // About v128 in signatures of functions that other sources import; none of them is an export of the module.
       "--disableWarning=112",
@@ -39,7 +54,7 @@ async function build() {
   }
   const wasm = outputs.get("kernels.wasm");
   const base64 = Buffer.from(wasm).toString("base64");
-  mkdirSync(dirname(target), { recursive: true });
+  mkdirSync(targetFolder, { recursive: true });
   writeFileSync(
     target,
     `// Made by wasm/build.js from the sources beside it.\n\nexport const KERNELS_BASE64 =\n  "${base64}";\n`,

@@ -3,8 +3,8 @@
 
 import { OP_ADD, OP_ADD_MUL, OP_COPY, OP_LERP, OP_MUL, RECORD_ACTIVATION, RECORD_OP, RECORD_SCALAR } from "../abi.ts";
 import { activateSpan } from "./functions.ts";
-import { addressOf, logitRow, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
-import { loadTail, partStart, storeTail } from "./simd.ts";
+import { addressOf, firstColumn, logitRow, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
+import { loadTail, storeTail } from "./simd.ts";
 
 /**
  * The new value of the destination from the operands after it. Operations with fewer operands ignore the rest; `x` is
@@ -59,8 +59,8 @@ function combineRows(op: i32, nOperands: i32, context: usize, record: usize, fir
 /** addMul, add, mul, lerp, copy and scaleKey. */
 export function elementwise(context: usize, record: usize, part: i32, nParts: i32): void {
   const width = widthOf(operand(context, record, 0));
-  const first = partStart(width, 4, part, nParts);
-  const last = partStart(width, 4, part + 1, nParts);
+  const first = firstColumn(record, width, part, nParts);
+  const last = firstColumn(record, width, part + 1, nParts);
   switch (load<i32>(record, RECORD_OP)) {
     case OP_ADD:
       combineRows(OP_ADD, 2, context, record, first, last);
@@ -85,8 +85,8 @@ export function elementwise(context: usize, record: usize, part: i32, nParts: i3
 export function activate(context: usize, record: usize, part: i32, nParts: i32): void {
   const out = operand(context, record, 0);
   const x = operand(context, record, 1);
-  const first = partStart(widthOf(out), 4, part, nParts);
-  const last = partStart(widthOf(out), 4, part + 1, nParts);
+  const first = firstColumn(record, widthOf(out), part, nParts);
+  const last = firstColumn(record, widthOf(out), part + 1, nParts);
   const nRows = nRowsOf(context, record);
   for (let row = 0; row < nRows; row++) {
     const to = addressOf(out) + <usize>row * rowBytesOf(out) + (<usize>first << 2);
@@ -98,8 +98,8 @@ export function activate(context: usize, record: usize, part: i32, nParts: i32):
 export function selectRows(context: usize, record: usize, part: i32, nParts: i32): void {
   const out = operand(context, record, 0);
   const x = operand(context, record, 1);
-  const first = partStart(widthOf(out), 4, part, nParts);
-  const last = partStart(widthOf(out), 4, part + 1, nParts);
+  const first = firstColumn(record, widthOf(out), part, nParts);
+  const last = firstColumn(record, widthOf(out), part + 1, nParts);
   const nRows = nRowsOf(context, record);
   for (let row = 0; row < nRows; row++) {
     const to = addressOf(out) + <usize>row * rowBytesOf(out) + (<usize>first << 2);

@@ -3,7 +3,6 @@
 // part of the output. A part is a range of outputs. Contract: ops/ops.ts.
 
 import {
-  CONTEXT_PANEL,
   DTYPE_BF16,
   DTYPE_F16,
   DTYPE_F32,
@@ -19,8 +18,8 @@ import { decodeRow } from "./decode.ts";
 import { dot, dot4, dot4x2 } from "./dot.ts";
 import { activateSpan } from "./functions.ts";
 import { matvec4Bf16, matvec4F16, matvec4Q4_0, matvec4Q8_0 } from "./matvec.ts";
-import { addressOf, dtypeOf, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
-import { loadTail, partStart, storeTail } from "./simd.ts";
+import { addressOf, dtypeOf, firstColumn, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
+import { loadTail, storeTail } from "./simd.ts";
 
 /** nRows rows of x times n f32 rows of w, `stride` bytes apart. */
 function multiplyF32(
@@ -86,7 +85,8 @@ function addBias(out: usize, bias: usize, n: i32): void {
   }
 }
 
-export function matmul(context: usize, record: usize, part: i32, nParts: i32): void {
+/** @param panel - room for PANEL_ROWS decoded rows that no other thread uses */
+export function matmul(context: usize, record: usize, part: i32, nParts: i32, panel: usize): void {
   const outTensor = operand(context, record, 0);
   const wTensor = operand(context, record, 1);
   const xTensor = operand(context, record, 2);
@@ -98,8 +98,8 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32): v
   const x = addressOf(xTensor);
   const nRows = nRowsOf(context, record);
   if (nRows == 0) return; // no logits wanted: the head is not even decoded
-  const first = partStart(widthOf(outTensor), PANEL_ROWS, part, nParts);
-  const end = partStart(widthOf(outTensor), PANEL_ROWS, part + 1, nParts);
+  const first = firstColumn(record, widthOf(outTensor), part, nParts);
+  const end = firstColumn(record, widthOf(outTensor), part + 1, nParts);
   const n = end - first;
   const w = addressOf(wTensor) + <usize>first * stride;
   const out = addressOf(outTensor) + (<usize>first << 2);
@@ -110,7 +110,6 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32): v
       multiplyF32(to, outStride, w + <usize>o * stride, stride, min(PANEL_ROWS, n - o), x, xStride, nRows, nIn);
     }
   } else {
-    const panel = load<usize>(context, CONTEXT_PANEL);
     const panelStride = <usize>nIn << 2;
     let o = 0;
     if (nRows == 1) {

@@ -1,9 +1,10 @@
 // layerNorm, groupNorm, l2NormHeads and addBonus: whatever sums over a row or a head. Sums of norms are f64, so that a
-// large mean costs no digits. A part of layerNorm is a range of rows, of the others a range of heads.
+// large mean costs no digits. A part is a range of heads; of layerNorm a range of columns, for which each part sums over the
+// whole row anew, which costs less than waiting for one another.
 // Contracts: ops/ops.ts.
 
 import { RECORD_HEADS, RECORD_SCALAR } from "../abi.ts";
-import { addressOf, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
+import { addressOf, firstColumn, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
 import { loadTail, partStart, storeTail, sumLanes } from "./simd.ts";
 
 @inline
@@ -17,12 +18,25 @@ function sumHalves(v: v128): f64 {
   return f64x2.extract_lane(v, 0) + f64x2.extract_lane(v, 1);
 }
 
-/** out = (x - mean) / sqrt(variance + eps) * weight + bias over n elements; out may be x. */
-function normalize(out: usize, x: usize, weight: usize, bias: usize, n: i32, eps: f32): void {
+/**
+ * out = (x - mean) / sqrt(variance + eps) * weight + bias, the sums over n elements, of which [first, end) are written;
+ * `first` is a multiple of 4, `end` too or n. out may be x.
+ */
+@inline
+function normalize(
+  out: usize,
+  x: usize,
+  weight: usize,
+  bias: usize,
+  n: i32,
+  first: i32,
+  end: i32,
+  eps: f32,
+): void {
   const nWhole = n & ~3;
-  const end = x + (<usize>nWhole << 2);
+  const endWhole = x + (<usize>nWhole << 2);
   let sums = f64x2.splat(0);
-  for (let p = x; p < end; p += 16) {
+  for (let p = x; p < endWhole; p += 16) {
     const v = v128.load(p);
     sums = f64x2.add(sums, f64x2.add(f64x2.promote_low_f32x4(v), upperHalf(v)));
   }
@@ -32,7 +46,7 @@ function normalize(out: usize, x: usize, weight: usize, bias: usize, n: i32, eps
 
   const means = f64x2.splat(mean);
   let squares = f64x2.splat(0);
-  for (let p = x; p < end; p += 16) {
+  for (let p = x; p < endWhole; p += 16) {
     const v = v128.load(p);
     const low = f64x2.sub(f64x2.promote_low_f32x4(v), means);
     const high = f64x2.sub(upperHalf(v), means);
@@ -46,7 +60,8 @@ function normalize(out: usize, x: usize, weight: usize, bias: usize, n: i32, eps
   const scale = 1.0 / Math.sqrt(square / <f64>n + <f64>eps);
 
   const scales = f64x2.splat(scale);
-  for (let i = 0; i < nWhole; i += 4) {
+  const endVectors = min(end, nWhole);
+  for (let i = first; i < endVectors; i += 4) {
     const at = <usize>i << 2;
     const v = v128.load(x + at);
     const low = f64x2.mul(f64x2.sub(f64x2.promote_low_f32x4(v), means), scales);
@@ -54,7 +69,7 @@ function normalize(out: usize, x: usize, weight: usize, bias: usize, n: i32, eps
     const unit = i32x4.shuffle(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 1, 4, 5);
     v128.store(out + at, f32x4.add(f32x4.mul(unit, v128.load(weight + at)), v128.load(bias + at)));
   }
-  for (let i = nWhole; i < n; i++) {
+  for (let i = endVectors; i < end; i++) {
     const at = <usize>i << 2;
     const unit = <f32>((<f64>load<f32>(x + at) - mean) * scale);
     store<f32>(out + at, unit * load<f32>(weight + at) + load<f32>(bias + at));
@@ -68,10 +83,17 @@ export function layerNorm(context: usize, record: usize, part: i32, nParts: i32)
   const bias = addressOf(operand(context, record, 3));
   const eps = load<f32>(record, RECORD_SCALAR);
   const nRows = nRowsOf(context, record);
-  const end = partStart(nRows, 1, part + 1, nParts);
-  for (let row = partStart(nRows, 1, part, nParts); row < end; row++) {
+  const width = widthOf(x);
+  // In place, a part would overwrite what another has yet to sum over: then it is a range of rows.
+  const isInPlace = addressOf(out) == addressOf(x);
+  const firstRow = isInPlace ? partStart(nRows, 1, part, nParts) : 0;
+  const endRow = isInPlace ? partStart(nRows, 1, part + 1, nParts) : nRows;
+  const first = isInPlace ? 0 : firstColumn(record, width, part, nParts);
+  const end = isInPlace ? width : firstColumn(record, width, part + 1, nParts);
+  if (first == end) return;
+  for (let row = firstRow; row < endRow; row++) {
     const to = addressOf(out) + <usize>row * rowBytesOf(out);
-    normalize(to, addressOf(x) + <usize>row * rowBytesOf(x), weight, bias, widthOf(x), eps);
+    normalize(to, addressOf(x) + <usize>row * rowBytesOf(x), weight, bias, width, first, end, eps);
   }
 }
 
@@ -83,15 +105,15 @@ export function groupNorm(context: usize, record: usize, part: i32, nParts: i32)
   const eps = load<f32>(record, RECORD_SCALAR);
   const nHeads = load<i32>(record, RECORD_HEADS);
   const headSize = widthOf(x) / nHeads;
-  const firstHead = partStart(nHeads, 1, part, nParts);
-  const endHead = partStart(nHeads, 1, part + 1, nParts);
+  const firstHead = firstColumn(record, headSize * nHeads, part, nParts) / headSize;
+  const endHead = firstColumn(record, headSize * nHeads, part + 1, nParts) / headSize;
   const nRows = nRowsOf(context, record);
   for (let row = 0; row < nRows; row++) {
     const to = addressOf(out) + <usize>row * rowBytesOf(out);
     const from = addressOf(x) + <usize>row * rowBytesOf(x);
     for (let head = firstHead; head < endHead; head++) {
       const at = <usize>(head * headSize) << 2;
-      normalize(to + at, from + at, weight + at, bias + at, headSize, eps);
+      normalize(to + at, from + at, weight + at, bias + at, headSize, 0, headSize, eps);
     }
   }
 }
@@ -129,8 +151,8 @@ export function l2NormHeads(context: usize, record: usize, part: i32, nParts: i3
   const eps = load<f32>(record, RECORD_SCALAR);
   const nHeads = load<i32>(record, RECORD_HEADS);
   const headSize = widthOf(x) / nHeads;
-  const firstHead = partStart(nHeads, 1, part, nParts);
-  const endHead = partStart(nHeads, 1, part + 1, nParts);
+  const firstHead = firstColumn(record, headSize * nHeads, part, nParts) / headSize;
+  const endHead = firstColumn(record, headSize * nHeads, part + 1, nParts) / headSize;
   const nRows = nRowsOf(context, record);
   for (let row = 0; row < nRows; row++) {
     const to = addressOf(out) + <usize>row * rowBytesOf(out);
@@ -174,8 +196,8 @@ export function addBonus(context: usize, record: usize, part: i32, nParts: i32):
   const rK = addressOf(operand(context, record, 4));
   const nHeads = load<i32>(record, RECORD_HEADS);
   const headSize = widthOf(y) / nHeads;
-  const firstHead = partStart(nHeads, 1, part, nParts);
-  const endHead = partStart(nHeads, 1, part + 1, nParts);
+  const firstHead = firstColumn(record, headSize * nHeads, part, nParts) / headSize;
+  const endHead = firstColumn(record, headSize * nHeads, part + 1, nParts) / headSize;
   const nRows = nRowsOf(context, record);
   for (let row = 0; row < nRows; row++) {
     for (let head = firstHead; head < endHead; head++) {

@@ -9,6 +9,7 @@ import {
   CONTEXT_RUNS,
   CONTEXT_TENSORS,
   RECORD_FIRST_OPERAND,
+  RECORD_GRANULE,
   RECORD_IS_LOGIT,
   RUN_BYTES,
   RUN_FIRST_ROW,
@@ -20,6 +21,7 @@ import {
   TENSOR_ROW_BYTES,
   TENSOR_WIDTH,
 } from "../abi.ts";
+import { partStart } from "./simd.ts";
 
 /** The table entry of operand `i`. */
 @inline
@@ -49,6 +51,15 @@ export function rowBytesOf(tensor: usize): usize {
 @inline
 export function dtypeOf(tensor: usize): i32 {
   return load<i32>(tensor, TENSOR_DTYPE);
+}
+
+/**
+ * Where the columns of part `part` of `nParts` begin in rows of `width`. All records cut rows of one width at the same
+ * columns, between heads, so that what one part has written it can read without waiting for the others.
+ */
+@inline
+export function firstColumn(record: usize, width: i32, part: i32, nParts: i32): i32 {
+  return partStart(width, load<i32>(record, RECORD_GRANULE), part, nParts);
 }
 
 /** Rows that the record works on in this step. */

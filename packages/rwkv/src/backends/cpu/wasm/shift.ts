@@ -2,8 +2,19 @@
 // is a range of columns. Contracts: ops/ops.ts.
 
 import { RECORD_N_OPERANDS } from "../abi.ts";
-import { addressOf, firstRowOf, nRowsOfRun, nRunsOf, operand, rowBytesOf, runAt, slotOf, widthOf } from "./record.ts";
-import { loadTail, partStart, storeTail } from "./simd.ts";
+import {
+  addressOf,
+  firstColumn,
+  firstRowOf,
+  nRowsOfRun,
+  nRunsOf,
+  operand,
+  rowBytesOf,
+  runAt,
+  slotOf,
+  widthOf,
+} from "./record.ts";
+import { loadTail, storeTail } from "./simd.ts";
 
 /** out = x + (previous - x) * mix */
 @inline
@@ -40,8 +51,8 @@ export function tokenShift(context: usize, record: usize, part: i32, nParts: i32
   const xTensor = operand(context, record, 0);
   const shiftTensor = operand(context, record, 1);
   const nOperands = load<i32>(record, RECORD_N_OPERANDS);
-  const first = partStart(widthOf(xTensor), 4, part, nParts);
-  const n = partStart(widthOf(xTensor), 4, part + 1, nParts) - first;
+  const first = firstColumn(record, widthOf(xTensor), part, nParts);
+  const n = firstColumn(record, widthOf(xTensor), part + 1, nParts) - first;
   const column = <usize>first << 2;
   const nRuns = nRunsOf(context);
   for (let i = 0; i < nRuns; i++) {
@@ -67,8 +78,8 @@ export function shiftDelta(context: usize, record: usize, part: i32, nParts: i32
   const outTensor = operand(context, record, 0);
   const xTensor = operand(context, record, 1);
   const shiftTensor = operand(context, record, 2);
-  const first = partStart(widthOf(xTensor), 4, part, nParts);
-  const n = partStart(widthOf(xTensor), 4, part + 1, nParts) - first;
+  const first = firstColumn(record, widthOf(xTensor), part, nParts);
+  const n = firstColumn(record, widthOf(xTensor), part + 1, nParts) - first;
   const column = <usize>first << 2;
   const nRuns = nRunsOf(context);
   for (let i = 0; i < nRuns; i++) {

@@ -6,6 +6,7 @@ import { RECORD_HEADS } from "../abi.ts";
 import { exp } from "./functions.ts";
 import {
   addressOf,
+  firstColumn,
   firstRowOf,
   nRowsOfRun,
   nRunsOf,
@@ -15,7 +16,7 @@ import {
   slotOf,
   widthOf,
 } from "./record.ts";
-import { loadTail, partStart, storeTail, sumLanes, sumLanes4 } from "./simd.ts";
+import { loadTail, storeTail, sumLanes, sumLanes4 } from "./simd.ts";
 
 @inline
 function loadLanes(p: usize, n: i32): v128 {
@@ -37,14 +38,14 @@ export function wkv4(context: usize, record: usize, part: i32, nParts: i32): voi
   const vTensor = operand(context, record, 5);
   const decays = addressOf(operand(context, record, 6));
   const firsts = addressOf(operand(context, record, 7));
-  const endColumn = partStart(widthOf(y), 4, part + 1, nParts);
+  const endColumn = firstColumn(record, widthOf(y), part + 1, nParts);
   const nRuns = nRunsOf(context);
   for (let i = 0; i < nRuns; i++) {
     const run = runAt(context, i);
     const slot = slotOf(run);
     const firstRow = firstRowOf(run);
     const end = firstRow + nRowsOfRun(run);
-    for (let column = partStart(widthOf(y), 4, part, nParts); column < endColumn; column += 4) {
+    for (let column = firstColumn(record, widthOf(y), part, nParts); column < endColumn; column += 4) {
       const at = <usize>column << 2;
       const n = endColumn - column;
       const decay = loadLanes(decays + at, n);
@@ -148,8 +149,8 @@ export function wkv6(context: usize, record: usize, part: i32, nParts: i32): voi
   const first = addressOf(operand(context, record, 6));
   const nHeads = load<i32>(record, RECORD_HEADS);
   const N = widthOf(y) / nHeads;
-  const firstHead = partStart(nHeads, 1, part, nParts);
-  const endHead = partStart(nHeads, 1, part + 1, nParts);
+  const firstHead = firstColumn(record, widthOf(y), part, nParts) / N;
+  const endHead = firstColumn(record, widthOf(y), part + 1, nParts) / N;
   const nRuns = nRunsOf(context);
   for (let i = 0; i < nRuns; i++) {
     const run = runAt(context, i);
@@ -304,8 +305,8 @@ export function wkv7(context: usize, record: usize, part: i32, nParts: i32): voi
   const a = operand(context, record, 7);
   const nHeads = load<i32>(record, RECORD_HEADS);
   const N = widthOf(y) / nHeads;
-  const firstHead = partStart(nHeads, 1, part, nParts);
-  const endHead = partStart(nHeads, 1, part + 1, nParts);
+  const firstHead = firstColumn(record, widthOf(y), part, nParts) / N;
+  const endHead = firstColumn(record, widthOf(y), part + 1, nParts) / N;
   const nRuns = nRunsOf(context);
   for (let i = 0; i < nRuns; i++) {
     const run = runAt(context, i);

@@ -1,0 +1,31 @@
+// The AVX-512 kernel set: the sources of kernels/ compiled for its instructions. Nothing here may be an inline function of
+// another header, which the linker could hand to code that runs on every processor.
+
+#include <immintrin.h>
+
+#include "abi.h"
+#include "kernel_set.h"
+
+#define INLINE [[gnu::always_inline]] static inline
+/** Of loops over registers, which must not become loops over memory. */
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace rwkv::avx512 {
+
+#include "kernels/types.h"
+#include "kernels/pack.h"
+#include "kernels/vector_avx512.h"
+#include "kernels/record.h"
+#include "kernels/functions.h"
+#include "kernels/pointwise.h"
+#include "kernels/norms.h"
+#include "kernels/wkv.h"
+#include "kernels/decode.h"
+#include "kernels/matmul.h"
+#include "kernels/matmul_int8.h"
+#include "kernels/run.h"
+
+extern const KernelSet KERNELS;
+const KernelSet KERNELS{"avx512", pack, scratchBytes, run};
+
+}  // namespace rwkv::avx512

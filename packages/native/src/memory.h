@@ -1,0 +1,35 @@
+// The memory of one program: one range of addresses, reserved at once and backed by pages when touched. Its first part
+// grows like a WebAssembly memory and holds tables, rows and states, found by 32-bit offsets; weights lie behind it,
+// found by 64-bit offsets from the same base.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rwkv {
+
+/** Where weights begin: the part before it can be addressed with 32 bits. */
+constexpr size_t FIRST_WEIGHT = size_t{1} << 32;
+
+class Memory {
+ public:
+  /** Null if the system gives no range of addresses. */
+  static Memory* reserve();
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  char* base() const { return base_; }
+  /** Gives all pages and addresses back now; nothing may use them afterwards. */
+  void release();
+  /** Offset of a new place for a weight, on a cache line; 0 if the range is used up. */
+  size_t placeWeight(size_t byteLength);
+
+ private:
+  Memory(char* base, size_t byteLength) : base_(base), byteLength_(byteLength) {}
+  char* base_;
+  const size_t byteLength_;
+  size_t end_ = FIRST_WEIGHT;
+};
+
+}  // namespace rwkv

@@ -1,0 +1,28 @@
+// Programs in WebAssembly: weights and tables share one memory. How steps run: replay.ts and pool.ts.
+
+import { Arena } from "./arena.ts";
+import type { HostFactory, ProgramHost } from "./host.ts";
+import type { Replayer } from "./replay.ts";
+
+export function wasmHosts(replayer: Replayer, description: string): HostFactory {
+  return { description, hasInt8Activations: false, create: () => createHost(replayer) };
+}
+
+function createHost(replayer: Replayer): ProgramHost {
+  const memory = replayer.createMemory();
+  const arena = new Arena(memory);
+  return {
+    arena,
+    nThreads: replayer.nThreads,
+    placeWeight({ name, byteLength }) {
+      const address = arena.allocate(byteLength, `weight "${name}"`);
+      return {
+        address,
+        bytes: () => new Uint8Array(memory.buffer, address, byteLength),
+        seal: () => undefined,
+        release: () => arena.free(address),
+      };
+    },
+    start: (encoded, commands) => replayer.start(memory, encoded, commands),
+  };
+}

@@ -1,0 +1,156 @@
+// Puts the commands into an order in which threads rarely wait for one another, and says where they must. Every thread
+// runs the whole list, each command on its own columns; all rows of one width are cut at the same columns. So a thread
+// may read what it wrote itself at once, and must wait for all others before it reads a whole row.
+//
+// The order keeps every pair of commands that touch the same data in the order of the program, so results are the same.
+
+import { rowElements, type Tensor } from "../../ops/tensor.ts";
+import * as abi from "./abi.ts";
+import { isMatmul, type Command } from "./commands.ts";
+
+/** A command with its place among threads. */
+export interface ScheduledCommand extends Command {
+  /** Columns that are handed to threads as one. */
+  readonly granule: number;
+  /** Whether all threads must have finished the commands before this one. */
+  readonly needsBarrier: boolean;
+}
+
+/** Which part of a tensor a thread touches: its own columns (of rows of that width), its own rows, or all of it. */
+type Extent = number | "rows" | "all";
+
+interface Access {
+  readonly tensor: Tensor;
+  readonly extent: Extent;
+  readonly isWrite: boolean;
+}
+
+/** How far ahead of the first waiting command others are looked at: more than the commands of a layer. */
+const WINDOW = 64;
+
+/** @returns the same commands; the first needs no barrier, since a step begins with all threads at one place */
+export function schedule(commands: readonly Command[]): ScheduledCommand[] {
+  const granules = granulesByWidth(commands);
+  const scheduled: ScheduledCommand[] = [];
+  let waiting = commands.map((command) => ({ command, accesses: accessesOf(command) }));
+  while (waiting.length > 0) {
+    // One region: all that can run without waiting for another thread, and does not overtake what it depends on.
+    const region = new Footprint();
+    const overtaken = new Footprint();
+    const rest: typeof waiting = [];
+    const first = scheduled.length;
+    waiting.forEach((item, i) => {
+      const isNear = i < WINDOW;
+      if (isNear && !overtaken.touches(item.accesses) && !region.crosses(item.accesses)) {
+        region.add(item.accesses);
+        const granule = granules.get(slicedWidth(item.command))!;
+        scheduled.push({
+          ...item.command,
+          granule,
+          needsBarrier: scheduled.length === first && first > 0,
+        });
+      } else {
+        if (isNear) overtaken.add(item.accesses);
+        rest.push(item);
+      }
+    });
+    waiting = rest;
+  }
+  return scheduled;
+}
+
+/** What a group of commands reads and writes. */
+class Footprint {
+  readonly #accesses = new Map<Tensor, Access[]>();
+
+  add(accesses: readonly Access[]): void {
+    for (const access of accesses) {
+      const known = this.#accesses.get(access.tensor);
+      if (known === undefined) this.#accesses.set(access.tensor, [access]);
+      else known.push(access);
+    }
+  }
+
+  /** Whether the order of these accesses and those of the group matters at all. */
+  touches(accesses: readonly Access[]): boolean {
+    return this.#conflicts(accesses, () => true);
+  }
+
+  /** Whether one thread's access meets another thread's. */
+  crosses(accesses: readonly Access[]): boolean {
+    return this.#conflicts(accesses, (a, b) => a.extent === "all" || a.extent !== b.extent);
+  }
+
+  #conflicts(accesses: readonly Access[], isConflict: (a: Access, b: Access) => boolean): boolean {
+    return accesses.some((access) =>
+      this.#accesses
+        .get(access.tensor)
+        ?.some((other) => (access.isWrite || other.isWrite) && isConflict(access, other)),
+    );
+  }
+}
+
+/** Everything but weights, which nobody writes. */
+function accessesOf(command: Command): Access[] {
+  const { op, operands } = command;
+  const own = slicedWidth(command);
+  return operands.flatMap((tensor, i) => {
+    if (tensor.kind === "weight") return [];
+    return [{ tensor, extent: extentOf(command, i, own), isWrite: isWritten(op, i) }];
+  });
+}
+
+function extentOf(command: Command, operand: number, own: number): Extent {
+  const { op, operands } = command;
+  if (op === abi.OP_LAYER_NORM && operands[0] === operands[1]) return "rows";
+  const readsRow = op === abi.OP_LAYER_NORM ? operand === 1 : isMatmul(command) && operand === 2;
+  return readsRow ? "all" : own;
+}
+
+/** Operands are listed in abi.ts. */
+function isWritten(op: number, operand: number): boolean {
+  switch (op) {
+    case abi.OP_TOKEN_SHIFT:
+      return operand === 1 || (operand >= 2 && operand % 2 === 0);
+    case abi.OP_SHIFT_DELTA:
+      return operand === 0 || operand === 2;
+    case abi.OP_WKV4:
+      return operand <= 3;
+    case abi.OP_WKV6:
+    case abi.OP_WKV7:
+      return operand <= 1;
+    default:
+      return operand === 0;
+  }
+}
+
+/** The width of the rows that a command's columns are counted in: that of its destination. */
+function slicedWidth({ op, operands }: Command): number {
+  return rowElements(operands[op === abi.OP_TOKEN_SHIFT ? 2 : 0]!);
+}
+
+const OPS_WITH_HEADS: ReadonlySet<number> = new Set([
+  abi.OP_GROUP_NORM,
+  abi.OP_L2_NORM_HEADS,
+  abi.OP_ADD_BONUS,
+  abi.OP_WKV6,
+  abi.OP_WKV7,
+]);
+
+/** For each width the least number of columns that are whole panels of a product and whole heads of every operation. */
+function granulesByWidth(commands: readonly Command[]): Map<number, number> {
+  const granules = new Map<number, number>();
+  for (const command of commands) {
+    const width = slicedWidth(command);
+    const granule = granules.get(width) ?? abi.PANEL_ROWS;
+    const headSize = OPS_WITH_HEADS.has(command.op) ? width / command.heads : 1;
+    granules.set(width, leastCommonMultiple(granule, headSize));
+  }
+  return granules;
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y > 0) [x, y] = [y, x % y];
+  return (a / x) * b;
+}

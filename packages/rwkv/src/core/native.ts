@@ -1,0 +1,57 @@
+// What the native addon offers to the cpu backend. The addon itself (packages/native) is found by the platform: core and
+// the backend know this interface alone.
+
+/** Instruction sets that the addon has kernels for. */
+export type KernelSet = "avx512" | "avx2";
+
+/** Threads with a kernel set; idle ones sleep and keep no process alive. */
+export type NativePool = object & { readonly __kind?: "pool" };
+
+/** A range of addresses: the part that grows, and weights behind it. Freed at the latest with its handle. */
+export type NativeMemory = object & { readonly __kind?: "memory" };
+
+/** A place in a memory for the bytes of one weight. */
+export interface NativeWeight {
+  /** From the start of the memory; beyond 32 bits. */
+  readonly address: number;
+  readonly buffer: ArrayBuffer;
+}
+
+/** The functions of the addon. They check nothing: arguments come from the backend alone. */
+export interface NativeAddon {
+  /** The constants of backends/cpu/abi.ts that it was built for, as `NAME=value`, sorted and separated by spaces. */
+  readonly layout: string;
+  /** Kernel sets that this processor can run, best first. */
+  readonly kernelSets: readonly KernelSet[];
+  createPool(kernelSet: KernelSet, nThreads: number): NativePool;
+  /** @returns null if the system gives no addresses */
+  createMemory(): NativeMemory | null;
+  /** The first `byteLength` bytes of the memory; the buffer given before is detached. */
+  memoryBuffer(memory: NativeMemory, byteLength: number): ArrayBuffer;
+  /** @returns null if the range of addresses is used up */
+  placeWeight(memory: NativeMemory, byteLength: number): NativeWeight | null;
+  /**
+   * Detaches the buffer of a weight whose bytes are in, and brings the rows of a matrix into the order that the kernels
+   * read; its place has room for whole panels. `nIn` is 0 for a vector.
+   */
+  sealWeight(
+    pool: NativePool,
+    memory: NativeMemory,
+    buffer: ArrayBuffer,
+    address: number,
+    dtype: number,
+    nOut: number,
+    nIn: number,
+    rowBytes: number,
+  ): void;
+  /** Detaches the memory's buffer and frees it, once no step works on it; every weight is sealed. */
+  releaseMemory(memory: NativeMemory): void;
+  /** Replays a command list; ends early once the abort word of the context is set. */
+  step(pool: NativePool, memory: NativeMemory, context: number, nRecords: number): Promise<undefined>;
+}
+
+/** The addon, and the kernel set to use. */
+export interface NativeKernels {
+  readonly addon: NativeAddon;
+  readonly kernelSet: KernelSet;
+}

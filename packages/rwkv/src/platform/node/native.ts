@@ -1,0 +1,86 @@
+// Finds the native addon, which is there only where it was built. RWKV_NATIVE decides: 0 leaves it alone, 1 insists on
+// it, avx2 and avx512 insist on that kernel set. Otherwise WebAssembly is used without it, and one line says so.
+
+import { DeviceError, UsageError } from "../../core/errors.ts";
+import type { KernelSet, NativeAddon, NativeKernels } from "../../core/native.ts";
+
+const BUILD_COMMAND = "npm run build:native";
+
+/** What is asked for and what was found; replaced by tests. */
+export interface NativeSearch {
+  /** The value of RWKV_NATIVE. */
+  readonly setting: string | undefined;
+  /** Loads the addon; throws if it is not there. */
+  readonly load: () => Promise<NativeAddon>;
+  /** The layout that the addon must have been built for. */
+  readonly layout: string;
+  /** Takes the line that says why WebAssembly is used. */
+  readonly report: (line: string) => void;
+}
+
+let isReported = false;
+
+/**
+ * @param layout - what the command list looks like; an addon built for another is not used
+ * @returns null if WebAssembly is to be used
+ * @throws UsageError for an unknown setting, DeviceError if the addon is required and cannot be used
+ */
+export function loadNative(layout: string): Promise<NativeKernels | null> {
+  return findNative({
+    setting: process.env["RWKV_NATIVE"],
+    load: loadAddon,
+    layout,
+    report: (line) => {
+      if (isReported) return;
+      isReported = true;
+      process.stderr.write(`${line}\n`);
+    },
+  });
+}
+
+/** As `loadNative`, with the search in the caller's hands. */
+export async function findNative(search: NativeSearch): Promise<NativeKernels | null> {
+  const { setting = "", report } = search;
+  if (!["", "0", "1", "avx2", "avx512"].includes(setting)) {
+    throw new UsageError(
+      `RWKV_NATIVE is "${setting}"; expected 0 (off), 1 (required), avx2 or avx512 (that kernel set), or nothing.`,
+    );
+  }
+  if (setting === "0") return null;
+  const found = await tryLoad(search, setting === "avx2" || setting === "avx512" ? setting : null);
+  if (typeof found !== "string") return found;
+  if (setting === "") {
+    report(`rwkv: WebAssembly kernels are used: ${found}`);
+    return null;
+  }
+  throw new DeviceError(`RWKV_NATIVE=${setting} requires the native kernels, but ${found}`);
+}
+
+/** @returns the kernels, or why there are none */
+async function tryLoad(
+  { load, layout }: NativeSearch,
+  asked: KernelSet | null,
+): Promise<NativeKernels | string> {
+  let addon: NativeAddon;
+  try {
+    addon = await load();
+  } catch (error) {
+    const message = error instanceof Error ? error.message.split("\n")[0]! : String(error);
+    return `the native addon is not there (${message}). "${BUILD_COMMAND}" builds it where a C++ compiler is installed.`;
+  }
+  if (addon.layout !== layout) {
+    return `the native addon was built for another version. "${BUILD_COMMAND}" builds it anew.`;
+  }
+  const usable = addon.kernelSets;
+  if (asked !== null && !usable.includes(asked)) {
+    return `this processor has no ${asked}; it has ${usable.join(" and ") || "neither avx2 nor avx512"}.`;
+  }
+  const kernelSet = asked ?? usable[0];
+  if (kernelSet === undefined) return "this processor has neither AVX2 nor AVX-512.";
+  return { addon, kernelSet };
+}
+
+async function loadAddon(): Promise<NativeAddon> {
+  const { addon } = await import("rwkv-native");
+  return addon as NativeAddon;
+}
