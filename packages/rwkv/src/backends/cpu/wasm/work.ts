@@ -19,8 +19,11 @@ import {
 } from "../abi.ts";
 import { run } from "./run.ts";
 
-/** Looks at a word before sleeping: at a barrier about as long as falling asleep and waking take. */
-const BARRIER_SPINS: i32 = 20000;
+/**
+ * Looks at a word before sleeping, some hundred microseconds of them at a barrier: threads with equal work arrive that
+ * far apart, and waking takes as long again. With a tenth of it, decode on two threads took a third longer.
+ */
+const BARRIER_SPINS: i32 = 200000;
 /** Between steps the caller computes, and may need the core. */
 const STEP_SPINS: i32 = 2000;
 
