@@ -28,6 +28,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
   const backend: Backend = {
     name: inner.name,
     description: inner.description,
+    kernels: inner.kernels,
     createBuilder(options) {
       const builder = inner.createBuilder(options);
       return {

@@ -93,6 +93,8 @@ export interface Backend {
   readonly name: string;
   /** One line for people: instruction set, threads, adapter. */
   readonly description: string;
+  /** The set of kernels in use, for reports, such as `wasm-simd`; null where there is nothing to choose from. */
+  readonly kernels: string | null;
   /** Starts a program; any number may exist side by side. */
   createBuilder(options: BuilderOptions): ProgramBuilder;
 }

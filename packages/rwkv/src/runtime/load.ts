@@ -5,7 +5,7 @@ import { UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
 import { fingerprint } from "../model/fingerprint.ts";
-import { loadProgram } from "../model/load.ts";
+import { loadProgram, type LoadedProgram } from "../model/load.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
@@ -84,8 +84,9 @@ export async function loadModel(
     performance.measure("rwkv:load", { start, end: performance.now() });
     performance.clearMeasures("rwkv:load");
     const name = baseName(checkpoint.name);
+    const { weightByteLength, bytesReadPerToken } = weightBytes(loaded);
     logger.debug(
-      `${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
+      `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
     );
     const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer, logger });
     return new Model(
@@ -94,13 +95,29 @@ export async function loadModel(
         name,
         backend: backend.name,
         device: backend.description,
-        weightByteLength: loaded.program.weightByteLength,
+        kernels: backend.kernels,
+        weightByteLength,
+        bytesReadPerToken,
         stateByteLength: 4 * loaded.program.stateElements,
         fingerprint: identity,
       },
       platform,
     );
   });
+}
+
+/** What the device holds, and what the host keeps to look rows up in. */
+function weightBytes({ program, embedding, positions }: LoadedProgram): {
+  readonly weightByteLength: number;
+  readonly bytesReadPerToken: number;
+} {
+  let weightByteLength = program.weightByteLength + embedding.byteLength;
+  let bytesReadPerToken = program.weightByteLength + embedding.rowByteLength;
+  if (positions !== null) {
+    weightByteLength += positions.byteLength;
+    bytesReadPerToken += positions.rowByteLength;
+  }
+  return { weightByteLength, bytesReadPerToken };
 }
 
 function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {

@@ -13,6 +13,7 @@ export async function createCpuBackend(): Promise<Backend> {
   return {
     name: "cpu",
     description: "cpu: WebAssembly SIMD, 1 thread",
+    kernels: "wasm-simd",
     createBuilder: ({ maxRows }) => createCpuBuilder(module, pacer, maxRows),
   };
 }
