@@ -42,6 +42,7 @@ export default tseslint.config(
     files: ["**/*.js"],
     languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } },
   },
+  { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },
