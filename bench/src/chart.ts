@@ -70,7 +70,7 @@ export function lineChart(
   categories: readonly string[],
   lines: readonly Line[],
 ): string {
-  const [width, height, left, right, top, bottom] = [560, 320, 64, 24, 64, 48];
+  const [width, height, left, right, top, bottom] = [560, 332, 64, 24, 76, 48];
   const present = lines.flatMap(({ values }) => values.filter((value) => value !== null));
   const most = niceCeiling(Math.max(...present.map(({ max }) => max)));
   const step = (width - left - right) / Math.max(1, categories.length - 1);

@@ -10,7 +10,8 @@ export const ROOT = resolve(import.meta.dirname, "../..");
 /** Random models are kept here between runs. */
 export const MODELS_FOLDER = join(ROOT, "bench", "models");
 export const RESULTS_FOLDER = join(ROOT, "bench", "results");
-const PEERS_FOLDER = join(ROOT, "bench", "peers");
+/** Where the package that brings llama.cpp is installed. */
+export const PEERS_FOLDER = join(ROOT, "bench", "peers");
 
 /** What is timed. */
 export interface Work {
@@ -111,18 +112,21 @@ export function rwkvEngine(kernels: { choice: KernelChoice; name: string }, thre
   };
 }
 
-/** @throws UsageError if the package that brings llama.cpp is not installed */
-export function llamaEngine(threads: number): Engine {
-  if (!existsSync(join(PEERS_FOLDER, "node_modules", "node-llama-cpp"))) {
+/**
+ * @param folder - of the runner and the package that brings llama.cpp
+ * @throws UsageError if the package is not installed there
+ */
+export function llamaEngine(folder: string, threads: number): Engine {
+  if (!existsSync(join(folder, "node_modules", "node-llama-cpp"))) {
     throw new UsageError(
-      `node-llama-cpp is not installed in ${PEERS_FOLDER}. Install it there, and there only: ` +
+      `node-llama-cpp is not installed in ${folder}. Install it there, and there only: ` +
         `npm ci --ignore-scripts --prefix bench/peers`,
     );
   }
   return {
     name: `llama.cpp, ${threads} ${threads === 1 ? "thread" : "threads"}`,
     async measure(model, { promptTokens, decodeTokens }) {
-      const args = [join(PEERS_FOLDER, "llama.js"), "--model", model, "--threads", String(threads)];
+      const args = [join(folder, "llama.js"), "--model", model, "--threads", String(threads)];
       args.push("--prompt-tokens", String(promptTokens), "--decode-tokens", String(decodeTokens));
       return JSON.parse(await runNode(args, {})) as Sample;
     },

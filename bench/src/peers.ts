@@ -7,6 +7,7 @@ import { barChart, type BarGroup } from "./chart.ts";
 import {
   llamaEngine,
   MODELS_FOLDER,
+  PEERS_FOLDER,
   rwkvEngine,
   rwkvKernels,
   type Engine,
@@ -69,7 +70,7 @@ async function main(): Promise<void> {
     decodeTokens: parseCount("decode-tokens", values["decode-tokens"]),
   };
   // A second thread can make llama.cpp slower, so that each is tried; ratios are against the better one.
-  const peers = [1, threads].filter((n, i, all) => all.indexOf(n) === i).map(llamaEngine);
+  const peers = [...new Set([1, threads])].map((n) => llamaEngine(PEERS_FOLDER, n));
   const machine = describeMachine();
   const comparisons: Comparison[] = [];
   let ours: readonly Engine[] | null = null;
