@@ -49,6 +49,7 @@ export default tseslint.config(
       globals: { WebAssembly: "readonly", addEventListener: "readonly", postMessage: "readonly" },
     },
   },
+  { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },

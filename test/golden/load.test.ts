@@ -29,6 +29,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
     name: inner.name,
     description: inner.description,
     hasInt8Activations: inner.hasInt8Activations,
+    kernels: inner.kernels,
     createBuilder(options) {
       const builder = inner.createBuilder(options);
       return {

@@ -229,13 +229,76 @@ describe("help", () => {
   });
 });
 
-test("bench prints a row for prefill and one for decode", async () => {
-  const args = ["bench", "--model", MODEL, "--prefill", "20", "--decode", "5", "--repeats", "2"];
-  const { code, stdout } = await rwkv(args);
-  expect(code).toBe(0);
-  expect(stdout).toMatch(/\| pp20 \|.*\n\| tg5 \|/);
-  const { rows } = JSON.parse((await rwkv([...args, "--json"])).stdout) as {
-    rows: { tokensPerSecond: { median: number } }[];
-  };
-  expect(rows.every(({ tokensPerSecond }) => tokensPerSecond.median > 0)).toBe(true);
+describe("bench", () => {
+  const args = ["bench", "--model", MODEL, "--prompt-tokens", "20", "--decode-tokens", "5", "--repeat", "3"];
+
+  interface Spread {
+    readonly median: number;
+    readonly min: number;
+    readonly max: number;
+  }
+
+  test("prints a row for each thing measured", async () => {
+    const { code, stdout } = await rwkv(args);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(
+      /\| load, ms \|.*\n\| prefill of 20, tokens\/s \|.*\n\| decode of 5, tokens\/s \|/,
+    );
+    expect(stdout).toMatch(/\| time to first token, ms \|.*\nweights .* peak memory/);
+  });
+
+  test("prints the fixed JSON, with null for what is not measured", async () => {
+    const { stdout } = await rwkv([...args, "--batch", "2", "--json"]);
+    const report = JSON.parse(stdout) as Record<string, unknown> & {
+      load: { ms: Spread };
+      prefill: { tokensPerSecond: Spread };
+      decode: { tokensPerSecond: Spread };
+      timeToFirstTokenMs: Spread;
+      peakRssBytes: number;
+      weightBytes: number;
+      bytesReadPerToken: number;
+    };
+    expect(Object.keys(report)).toEqual([
+      "load",
+      "prefill",
+      "decode",
+      "timeToFirstTokenMs",
+      "peakRssBytes",
+      "memoryBandwidthBytesPerSecond",
+      "decodeBoundTokensPerSecond",
+      "weightBytes",
+      "bytesReadPerToken",
+      "ffnZeroShare",
+      "kernels",
+    ]);
+    const spreads = [
+      report.load.ms,
+      report.prefill.tokensPerSecond,
+      report.decode.tokensPerSecond,
+      report.timeToFirstTokenMs,
+    ];
+    for (const { median, min, max } of spreads) {
+      expect(min).toBeGreaterThan(0);
+      expect(median).toBeGreaterThanOrEqual(min);
+      expect(max).toBeGreaterThanOrEqual(median);
+    }
+    const { memoryBandwidthBytesPerSecond, decodeBoundTokensPerSecond, ffnZeroShare, kernels } = report;
+    expect([memoryBandwidthBytesPerSecond, decodeBoundTokensPerSecond, ffnZeroShare]).toEqual([
+      null,
+      null,
+      null,
+    ]);
+    expect(kernels).toMatch(/^(wasm-(simd|relaxed)|native-(avx512|avx2|neon))$/);
+    // f32 throughout: the file's data, of which a step needs one of the 256 rows of the embedding, 64 wide
+    const data = tinyModelByteLength();
+    expect(report.weightBytes).toBe(data);
+    expect(report.bytesReadPerToken).toBe(data - 255 * 64 * 4);
+    expect(report.peakRssBytes).toBeGreaterThan(report.weightBytes);
+  });
+
+  /** Bytes of tensor data in the model's file. */
+  function tinyModelByteLength(): number {
+    const file = readFileSync(MODEL);
+    return file.length - 8 - Number(file.readBigUInt64LE(0));
+  }
 });

@@ -15,14 +15,19 @@ writeFileSync(MODEL, tinyModel());
 
 const ENGINE = pathToFileURL(join(ROOT, "packages/rwkv/dist/node.js")).href;
 
-/** Runs a module with `model` loaded on 3 threads and `print` to answer with. */
-async function answers(body: string): Promise<unknown> {
+/**
+ * Runs a module with `model` loaded on 3 threads and `print` to answer with.
+ * @param native - RWKV_NATIVE: the threads of WebAssembly, or with undefined those of native kernels where they are built
+ */
+async function answers(body: string, native: string | undefined = "0"): Promise<unknown> {
   const source = `
     import { loadModel } from ${JSON.stringify(ENGINE)};
     const model = await loadModel(${JSON.stringify(MODEL)}, { threads: 3 });
     const print = (value) => console.log(JSON.stringify(value));
     ${body}`;
-  const { code, stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", source]);
+  const { code, stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", source], {
+    env: { RWKV_NATIVE: native },
+  });
   expect(stderr).toBe("");
   expect(code).toBe(0);
   return JSON.parse(stdout);
@@ -38,6 +43,17 @@ test("a process ends by itself with a model on threads, disposed or not, used or
   expect(await answers(`print(model.info.device);`)).toBe("cpu: WebAssembly SIMD, 3 threads");
   expect(await answers(`${READ_SOME} print(logits.length);`)).toBe(256);
   expect(await answers(`${READ_SOME} model.dispose(); print(logits.length);`)).toBe(256);
+});
+
+test("a process ends by itself with models of the best kernels, disposed, dropped or in use", async () => {
+  const body = `
+    for (let i = 0; i < 6; i++) {
+      const other = await loadModel(${JSON.stringify(MODEL)}, { threads: 2 });
+      await (await other.createSession()).forward([1, 2, 3]);
+      if (i % 2 === 0) other.dispose();
+    }
+    ${READ_SOME} print(logits.length);`;
+  expect(await answers(body, undefined)).toBe(256);
 });
 
 test("a process stays alive for a step that nothing else waits for", async () => {

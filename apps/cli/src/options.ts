@@ -67,8 +67,10 @@ export function addModelFlags(command: Command): Command {
     .addOption(
       new Option(
         "--activations <type>",
-        "precision of activations in quantised products (default: int8 with native kernels, else f32)",
-      ).choices(["f32", "int8"]),
+        "precision of activations in quantised products; int8 needs native kernels",
+      )
+        .choices(["f32", "int8"])
+        .default("f32"),
     )
     .option("--threads <n>", "threads to compute with (default: one per core, up to 4)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)

@@ -39,14 +39,20 @@ struct MemoryObject {
   bool isReleased = false;
 };
 
+/**
+ * Held by the handle of JavaScript and by the function through which the end of a step gets there. Either may go first:
+ * handles when they are collected, the function when the environment ends. The threads end with the first.
+ */
 struct PoolObject {
-  Pool* pool = nullptr;
+  std::unique_ptr<Pool> pool;
   napi_threadsafe_function completion = nullptr;
   uint32_t nInProgress = 0;
 };
 
+using PoolHandle = std::shared_ptr<PoolObject>;
+
 struct Pending {
-  PoolObject* owner;
+  PoolHandle owner;
   napi_deferred deferred;
   MemoryObject* memory;
   /** Keep the handles from being collected. */
@@ -166,7 +172,7 @@ napi_value placeWeight(napi_env env, napi_callback_info info) {
 
 napi_value sealWeight(napi_env env, napi_callback_info info) {
   const Arguments<8> arguments(env, info);
-  const auto* pool = handle<PoolObject>(env, arguments.values[0]);
+  const PoolHandle& pool = *handle<PoolHandle>(env, arguments.values[0]);
   const auto* object = handle<MemoryObject>(env, arguments.values[1]);
   napi_detach_arraybuffer(env, arguments.values[2]);
   const auto at = [&](size_t i) { return number(env, arguments.values[i]); };
@@ -198,32 +204,39 @@ napi_value createPool(napi_env env, napi_callback_info info) {
     napi_throw_error(env, nullptr, "this processor lacks the instructions of that kernel set");
     return nullptr;
   }
-  auto* object = new PoolObject();
-  napi_create_threadsafe_function(env, nullptr, nullptr, string(env, "rwkv step"), 0, 1, nullptr, nullptr, nullptr,
-                                  settle, &object->completion);
+  const auto object = std::make_shared<PoolObject>();
+  const auto forget = [](napi_env, void* data, void*) {
+    auto* ended = static_cast<PoolHandle*>(data);
+    (*ended)->pool.reset();
+    (*ended)->completion = nullptr;
+    delete ended;
+  };
+  napi_create_threadsafe_function(env, nullptr, nullptr, string(env, "rwkv step"), 0, 1, new PoolHandle(object), forget,
+                                  nullptr, settle, &object->completion);
   // Idle threads do not keep the process alive; a step in progress does.
   napi_unref_threadsafe_function(env, object->completion);
-  object->pool = new Pool(kernels, static_cast<uint32_t>(number(env, arguments.values[1])));
+  object->pool = std::make_unique<Pool>(kernels, static_cast<uint32_t>(number(env, arguments.values[1])));
   napi_value value;
   const auto release = [](napi_env, void* data, void*) {
-    auto* finished = static_cast<PoolObject*>(data);
-    delete finished->pool;
-    napi_release_threadsafe_function(finished->completion, napi_tsfn_abort);
-    delete finished;
+    auto* collected = static_cast<PoolHandle*>(data);
+    (*collected)->pool.reset();
+    if ((*collected)->completion != nullptr) {
+      napi_release_threadsafe_function((*collected)->completion, napi_tsfn_abort);
+    }
+    delete collected;
   };
-  napi_create_external(env, object, release, nullptr, &value);
+  napi_create_external(env, new PoolHandle(object), release, nullptr, &value);
   return value;
 }
 
 /** On the thread that finished the step. */
 void announce(Step* step) {
-  const auto completion = static_cast<Pending*>(step->data)->owner->completion;
-  napi_call_threadsafe_function(completion, step, napi_tsfn_nonblocking);
+  napi_call_threadsafe_function(static_cast<Pending*>(step->data)->owner->completion, step, napi_tsfn_nonblocking);
 }
 
 napi_value step(napi_env env, napi_callback_info info) {
   const Arguments<4> arguments(env, info);
-  auto* object = handle<PoolObject>(env, arguments.values[0]);
+  const PoolHandle& object = *handle<PoolHandle>(env, arguments.values[0]);
   auto* memory = handle<MemoryObject>(env, arguments.values[1]);
   auto* pending = new Pending{object, nullptr, memory, nullptr, nullptr};
   napi_value promise;

@@ -1,7 +1,8 @@
-// rwkv bench: tokens per second of prefill and decode, as medians with their spread.
+// rwkv bench: how fast a model loads, reads and decodes here, as medians with their spread, and what that can be held
+// against: bytes read per token and memory used. What cannot be measured is null.
 
 import type { Command } from "commander";
-import type { Model } from "rwkv";
+import { createSampler, type Model, type Session } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import { addModelFlags, loadFromFlags, parsePositiveCount, type ModelFlags } from "../options.ts";
 import { writeLine } from "../output.ts";
@@ -9,77 +10,116 @@ import { megabytes } from "../progress.ts";
 import { version } from "../version.ts";
 
 interface BenchFlags extends ModelFlags {
-  readonly prefill: number;
-  readonly decode: number;
-  readonly repeats: number;
+  readonly promptTokens: number;
+  readonly decodeTokens: number;
+  readonly batch: number;
+  readonly repeat: number;
   readonly json?: boolean;
 }
 
-interface BenchRow {
-  readonly test: string;
-  readonly tokens: number;
-  /** Over the repeats. */
-  readonly tokensPerSecond: { readonly median: number; readonly min: number; readonly max: number };
+/** Over the repeats. */
+interface Spread {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
 }
+
+/** The JSON that is printed; its fields are fixed. */
+interface BenchReport {
+  readonly load: { readonly ms: Spread };
+  readonly prefill: { readonly tokensPerSecond: Spread };
+  /** Of all sessions of the batch together. */
+  readonly decode: { readonly tokensPerSecond: Spread };
+  /** From the prompt to the first token drawn from its logits; the model is loaded before. */
+  readonly timeToFirstTokenMs: Spread;
+  /** The most the process ever held in memory, up to the end of the first load's measurements. */
+  readonly peakRssBytes: number;
+  /** Null: only native code reads fast enough to measure it. */
+  readonly memoryBandwidthBytesPerSecond: null;
+  /** Null: follows from the bandwidth. */
+  readonly decodeBoundTokensPerSecond: null;
+  readonly weightBytes: number;
+  readonly bytesReadPerToken: number;
+  /** Null: no kernel counts the zeros it meets. */
+  readonly ffnZeroShare: null;
+  readonly kernels: string | null;
+}
+
+/** Enough for the engine to compile its kernels for speed. */
+const WARM_UP = { promptTokens: 64, decodeTokens: 8 } as const;
 
 export function addBench(program: Command): void {
   const command = program
     .command("bench")
-    .description("Measure prefill (pp) and decode (tg) in tokens per second; sampling is not included.")
-    .option("-p, --prefill <n>", "tokens of the prompt", parsePositiveCount, 512)
-    .option("-g, --decode <n>", "tokens produced", parsePositiveCount, 64)
-    .option("-r, --repeats <n>", "measurements of each, after one that is not counted", parsePositiveCount, 5)
-    .option("--json", "print rows as JSON")
+    .description(
+      "Measure load, prefill, decode, time to first token and memory; sampling is not part of decode.",
+    )
+    .option("-p, --prompt-tokens <n>", "tokens of the prompt", parsePositiveCount, 512)
+    .option("-g, --decode-tokens <n>", "tokens decoded by each session", parsePositiveCount, 128)
+    .option("-b, --batch <n>", "sessions decoded together", parsePositiveCount, 1)
+    .option("-r, --repeat <n>", "measurements of each, after a warm-up", parsePositiveCount, 5)
+    .option("--json", "print the report as JSON")
     .action((flags: BenchFlags) => run(flags));
   addModelFlags(command).addHelpText(
     "after",
-    "\nExample:\n  $ rwkv bench --model model.gguf --prefill 512 --decode 64",
+    "\nExample:\n  $ rwkv bench --model model.gguf --prompt-tokens 512 --decode-tokens 64 --repeat 3",
   );
 }
 
 async function run(flags: BenchFlags): Promise<void> {
   await withInterrupt(async ({ signal }) => {
-    await using model = await loadFromFlags(flags, signal);
-    const rows = [
-      await measure(model, `pp${flags.prefill}`, flags.prefill, flags.repeats, signal, readPrompt),
-      await measure(model, `tg${flags.decode}`, flags.decode, flags.repeats, signal, decodeTokens),
-    ];
-    const { name, backend, device, weightByteLength } = model.info;
-    if (flags.json === true) {
-      await writeLine(JSON.stringify({ version, model: name, backend, device, weightByteLength, rows }));
-      return;
-    }
-    await writeLine(`${name}, ${megabytes(weightByteLength)} of weights, ${device}, rwkv ${version}`);
-    await writeLine("| test | tokens/s, median of repeats | min | max |\n| --- | ---: | ---: | ---: |");
-    for (const { test, tokensPerSecond } of rows) {
-      const [median, min, max] = [tokensPerSecond.median, tokensPerSecond.min, tokensPerSecond.max].map((n) =>
-        n.toFixed(1),
-      );
-      await writeLine(`| ${test} | ${median} | ${min} | ${max} |`);
-    }
+    const loadMs: number[] = [];
+    const load = async (): Promise<Model> => {
+      const start = performance.now();
+      const model = await loadFromFlags(flags, signal);
+      loadMs.push(performance.now() - start);
+      return model;
+    };
+    await using model = await load();
+    const measured = await measure(model, flags, signal);
+    // Before the next load, which may overlap with what the first one leaves to the garbage collector.
+    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    await model[Symbol.asyncDispose]();
+    while (loadMs.length < flags.repeat) await (await load())[Symbol.asyncDispose]();
+
+    const { weightByteLength, bytesReadPerToken, kernels } = model.info;
+    const report: BenchReport = {
+      load: { ms: spreadOf(loadMs) },
+      prefill: { tokensPerSecond: spreadOf(measured.prefillMs.map((ms) => rate(flags.promptTokens, ms))) },
+      decode: {
+        tokensPerSecond: spreadOf(measured.decodeMs.map((ms) => rate(flags.batch * flags.decodeTokens, ms))),
+      },
+      timeToFirstTokenMs: spreadOf(measured.firstTokenMs),
+      peakRssBytes,
+      memoryBandwidthBytesPerSecond: null,
+      decodeBoundTokensPerSecond: null,
+      weightBytes: weightByteLength,
+      bytesReadPerToken,
+      ffnZeroShare: null,
+      kernels,
+    };
+    await writeLine(flags.json === true ? JSON.stringify(report) : toText(report, model, flags));
   });
 }
 
-type Work = (model: Model, nTokens: number, signal: AbortSignal) => Promise<void>;
+interface Measured {
+  readonly prefillMs: number[];
+  readonly firstTokenMs: number[];
+  readonly decodeMs: number[];
+}
 
-async function measure(
-  model: Model,
-  test: string,
-  nTokens: number,
-  repeats: number,
-  signal: AbortSignal,
-  work: Work,
-): Promise<BenchRow> {
-  const rates: number[] = [];
-  for (let i = -1; i < repeats; i++) {
-    const start = performance.now();
-    await work(model, nTokens, signal);
-    if (i >= 0) rates.push((nTokens * 1000) / (performance.now() - start));
+async function measure(model: Model, flags: BenchFlags, signal: AbortSignal): Promise<Measured> {
+  const { promptTokens, decodeTokens, batch, repeat } = flags;
+  const measured: Measured = { prefillMs: [], firstTokenMs: [], decodeMs: [] };
+  await readPrompt(model, Math.min(promptTokens, WARM_UP.promptTokens), signal);
+  await decode(model, batch, Math.min(decodeTokens, WARM_UP.decodeTokens), signal);
+  for (let i = 0; i < repeat; i++) {
+    const { prefillMs, firstTokenMs } = await readPrompt(model, promptTokens, signal);
+    measured.prefillMs.push(prefillMs);
+    measured.firstTokenMs.push(firstTokenMs);
+    measured.decodeMs.push(await decode(model, batch, decodeTokens, signal));
   }
-  rates.sort((a, b) => a - b);
-  const middle = rates.length >> 1;
-  const median = rates.length % 2 === 1 ? rates[middle]! : (rates[middle - 1]! + rates[middle]!) / 2;
-  return { test, tokens: nTokens, tokensPerSecond: { median, min: rates[0]!, max: rates.at(-1)! } };
+  return measured;
 }
 
 /** Ids spread over the vocabulary, the same in every run. */
@@ -87,16 +127,66 @@ function benchToken(model: Model, i: number): number {
   return (i * 7919 + 1) % model.config.nVocab;
 }
 
-async function readPrompt(model: Model, nTokens: number, signal: AbortSignal): Promise<void> {
+async function readPrompt(
+  model: Model,
+  nTokens: number,
+  signal: AbortSignal,
+): Promise<{ prefillMs: number; firstTokenMs: number }> {
   await using session = await model.createSession();
+  const sampler = createSampler({ temperature: 0 });
   const tokens = Array.from({ length: nTokens }, (_, i) => benchToken(model, i));
-  await session.forward(tokens, { signal });
+  const start = performance.now();
+  const logits = await session.forward(tokens, { signal });
+  const prefillMs = performance.now() - start;
+  sampler.sample(logits);
+  return { prefillMs, firstTokenMs: performance.now() - start };
 }
 
-async function decodeTokens(model: Model, nTokens: number, signal: AbortSignal): Promise<void> {
-  await using session = await model.createSession();
-  for (let i = 0; i < nTokens; i++) {
-    signal.throwIfAborted();
-    await session.forward([benchToken(model, i)]);
+/** Milliseconds in which each of `batch` sessions reads `nTokens` one at a time, with logits after each. */
+async function decode(model: Model, batch: number, nTokens: number, signal: AbortSignal): Promise<number> {
+  const sessions: Session[] = [];
+  try {
+    for (let i = 0; i < batch; i++) sessions.push(await model.createSession());
+    const start = performance.now();
+    for (let i = 0; i < nTokens; i++) {
+      signal.throwIfAborted();
+      await Promise.all(sessions.map((session, j) => session.forward([benchToken(model, i + j)])));
+    }
+    return performance.now() - start;
+  } finally {
+    for (const session of sessions) session.dispose();
   }
+}
+
+function rate(nTokens: number, ms: number): number {
+  return (nTokens * 1000) / ms;
+}
+
+function spreadOf(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+function toText(report: BenchReport, model: Model, flags: BenchFlags): string {
+  const { promptTokens, decodeTokens, batch } = flags;
+  const sessions = batch === 1 ? "" : ` in each of ${batch} sessions`;
+  const rows: readonly (readonly [string, Spread])[] = [
+    ["load, ms", report.load.ms],
+    [`prefill of ${promptTokens}, tokens/s`, report.prefill.tokensPerSecond],
+    [`decode of ${decodeTokens}${sessions}, tokens/s`, report.decode.tokensPerSecond],
+    ["time to first token, ms", report.timeToFirstTokenMs],
+  ];
+  return [
+    `${model.info.name}, ${model.info.device}, rwkv ${version}`,
+    `| measured | median of ${flags.repeat} | min | max |`,
+    "| --- | ---: | ---: | ---: |",
+    ...rows.map(
+      ([label, { median, min, max }]) =>
+        `| ${label} | ${median.toFixed(1)} | ${min.toFixed(1)} | ${max.toFixed(1)} |`,
+    ),
+    `weights ${megabytes(report.weightBytes)}, of which a decode step reads ${megabytes(report.bytesReadPerToken)}; ` +
+      `peak memory ${megabytes(report.peakRssBytes)}`,
+  ].join("\n");
 }

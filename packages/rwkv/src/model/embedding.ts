@@ -10,6 +10,9 @@ import { checkFirstRow, readValues } from "./values.ts";
 export interface EmbeddingTable {
   readonly nVocab: number;
   readonly nEmbd: number;
+  /** In its stored type. */
+  readonly byteLength: number;
+  readonly rowByteLength: number;
   /** Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab. */
   row(id: number, out: Float32Array, offset: number): void;
 }
@@ -17,6 +20,10 @@ export interface EmbeddingTable {
 /** Rows by position in the sequence; zeros beyond the table, as the official runner does. */
 export interface PositionTable {
   readonly nPositions: number;
+  /** Of both tables, in f32. */
+  readonly byteLength: number;
+  /** Of the two rows that make a position's. */
+  readonly rowByteLength: number;
   row(position: number, out: Float32Array, offset: number): void;
 }
 
@@ -34,6 +41,8 @@ export async function readEmbeddingTable(
   return {
     nVocab,
     nEmbd,
+    byteLength: bytes.byteLength,
+    rowByteLength,
     row(id, out, offset) {
       const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
       decodeToF32(weight.dtype, row, out.subarray(offset, offset + nEmbd));
@@ -56,6 +65,8 @@ export async function readPositionTable(
   const rows = await readValues(y, signal);
   return {
     nPositions,
+    byteLength: columns.byteLength + rows.byteLength,
+    rowByteLength: 8 * nEmbd,
     row(position, out, offset) {
       if (position >= nPositions) {
         out.fill(0, offset, offset + nEmbd);

@@ -98,6 +98,8 @@ export interface Backend {
   readonly description: string;
   /** Whether products with quantised weights can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
+  /** The set of kernels in use, for reports, such as `wasm-simd`; null where there is nothing to choose from. */
+  readonly kernels: string | null;
   /** Starts a program; any number may exist side by side. */
   createBuilder(options: BuilderOptions): ProgramBuilder;
 }

@@ -6,7 +6,7 @@ import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Activations, Backend } from "../ops/backend.ts";
 import { fingerprint } from "../model/fingerprint.ts";
-import { loadProgram } from "../model/load.ts";
+import { loadProgram, type LoadedProgram } from "../model/load.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
@@ -23,8 +23,8 @@ export interface LoadOptions {
   /** What matrices are re-encoded to while loading. Default: as stored. */
   readonly dtype?: EncodedDType | undefined;
   /**
-   * Precision of activations in products with quantised weights. Default: `int8` where the kernels have it (native ones,
-   * for q8_0 and q4_0), else `f32`, with which log-probabilities stay within 1e-4 of exact arithmetic.
+   * Precision of activations in products with quantised weights. Default `f32`, with which log-probabilities stay within
+   * 1e-4 of exact arithmetic; `int8` is faster where the kernels have it (native ones, for q8_0 and q4_0).
    */
   readonly activations?: Activations | undefined;
   /**
@@ -99,8 +99,9 @@ export async function loadModel(
     performance.measure("rwkv:load", { start, end: performance.now() });
     performance.clearMeasures("rwkv:load");
     const name = baseName(checkpoint.name);
+    const { weightByteLength, bytesReadPerToken } = weightBytes(loaded);
     logger.debug(
-      `${name}: ${loaded.program.weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
+      `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
     );
     const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer, logger });
     return new Model(
@@ -109,7 +110,9 @@ export async function loadModel(
         name,
         backend: backend.name,
         device: backend.description,
-        weightByteLength: loaded.program.weightByteLength,
+        kernels: backend.kernels,
+        weightByteLength,
+        bytesReadPerToken,
         stateByteLength: 4 * loaded.program.stateElements,
         fingerprint: identity,
       },
@@ -124,7 +127,21 @@ function activationsFor(backend: Backend, asked: Activations | undefined): Activ
       `activations "int8" need native kernels, but this is "${backend.description}"; use "f32", the default here.`,
     );
   }
-  return asked ?? (backend.hasInt8Activations ? "int8" : "f32");
+  return asked ?? "f32";
+}
+
+/** What the device holds, and what the host keeps to look rows up in. */
+function weightBytes({ program, embedding, positions }: LoadedProgram): {
+  readonly weightByteLength: number;
+  readonly bytesReadPerToken: number;
+} {
+  let weightByteLength = program.weightByteLength + embedding.byteLength;
+  let bytesReadPerToken = program.weightByteLength + embedding.rowByteLength;
+  if (positions !== null) {
+    weightByteLength += positions.byteLength;
+    bytesReadPerToken += positions.rowByteLength;
+  }
+  return { weightByteLength, bytesReadPerToken };
 }
 
 function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {

@@ -18,7 +18,12 @@ export interface ModelInfo {
   readonly backend: string;
   /** One line: instruction set, threads. */
   readonly device: string;
+  /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
+  readonly kernels: string | null;
+  /** Bytes of all weights in memory, the embedding included. */
   readonly weightByteLength: number;
+  /** Bytes of weights that one decode step reads if none is skipped: all but the embedding, and one row of that. */
+  readonly bytesReadPerToken: number;
   /** Bytes of one sequence's state. */
   readonly stateByteLength: number;
   /** SHA-256 that a saved session must share to be continued here. */

@@ -51,6 +51,7 @@ export function backendOn(hosts: HostFactory): Backend {
   return {
     name: "cpu",
     description: hosts.description,
+    kernels: hosts.kernels,
     hasInt8Activations: hosts.hasInt8Activations,
     createBuilder: ({ maxRows, activations = "f32" }) => createCpuBuilder(hosts, maxRows, activations),
   };

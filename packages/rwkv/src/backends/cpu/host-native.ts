@@ -23,6 +23,7 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
   const pool = addon.createPool(kernelSet, nThreads);
   return {
     description: `cpu: native ${NAMES[kernelSet]}, ${nThreads} ${nThreads === 1 ? "thread" : "threads"}`,
+    kernels: `native-${kernelSet}`,
     hasInt8Activations: true,
     create: () => createHost(kernels, pool, nThreads),
   };

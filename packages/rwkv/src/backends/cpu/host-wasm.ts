@@ -5,7 +5,7 @@ import type { HostFactory, ProgramHost } from "./host.ts";
 import type { Replayer } from "./replay.ts";
 
 export function wasmHosts(replayer: Replayer, description: string): HostFactory {
-  return { description, hasInt8Activations: false, create: () => createHost(replayer) };
+  return { description, kernels: "wasm-simd", hasInt8Activations: false, create: () => createHost(replayer) };
 }
 
 function createHost(replayer: Replayer): ProgramHost {

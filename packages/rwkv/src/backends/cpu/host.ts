@@ -35,6 +35,8 @@ export interface ProgramHost {
 export interface HostFactory {
   /** One line for people. */
   readonly description: string;
+  /** The set of kernels, for reports. */
+  readonly kernels: string;
   /** Whether kernels can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
   /** @throws DeviceError if there is no memory */

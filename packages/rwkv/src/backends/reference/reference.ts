@@ -30,6 +30,7 @@ export function createReferenceBackend(options: ReferenceOptions = {}): Referenc
     name: "reference",
     description: `reference: scalar TypeScript, sums in f64, values in ${storage}`,
     hasInt8Activations: false,
+    kernels: null,
     createBuilder: ({ maxRows }) => createBuilder(storage, maxRows),
   };
 }

@@ -1,0 +1,159 @@
+// npm run bench:scaling: what a token costs as threads, prompt, batch and model grow. Prints tables; writes them as JSON
+// and one chart each.
+
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { lineChart, type Line } from "./chart.ts";
+import { MODELS_FOLDER, runRwkv, rwkvKernels, type KernelChoice, type RwkvOptions } from "./engines.ts";
+import { BENCH_DTYPES, randomModel, SHAPES, type Shape } from "./models.ts";
+import {
+  describeMachine,
+  parseChoices,
+  parseCount,
+  print,
+  progress,
+  runScript,
+  writeResult,
+} from "./script.ts";
+import { formatSpread, spreadOf, type Spread } from "./statistics.ts";
+import { markdownTable } from "./table.ts";
+
+const PROMPT_LENGTHS = [1, 16, 64, 256, 1024] as const;
+const BATCHES = [1, 2, 4, 8, 16] as const;
+/** Where the prompt or the batch is not what varies. */
+const USUAL = { promptTokens: 128, batch: 1 } as const;
+
+/** One value of what varies. */
+interface Point {
+  readonly label: string;
+  readonly shape: Shape;
+  readonly options: Omit<RwkvOptions, "kernels">;
+}
+
+interface Sweep {
+  readonly name: string;
+  readonly xLabel: string;
+  readonly points: readonly Point[];
+}
+
+/** Milliseconds per token. */
+interface Cost {
+  readonly label: string;
+  readonly prefill: Spread;
+  readonly decode: Spread;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      shape: { type: "string", default: "0.4b" },
+      shapes: { type: "string", default: SHAPES.map(({ name }) => name).join(",") },
+      dtype: { type: "string", default: "q8_0" },
+      repeat: { type: "string", default: "3" },
+      threads: { type: "string", default: String(availableParallelism()) },
+      "decode-tokens": { type: "string", default: "32" },
+    },
+  });
+  const nameOf = ({ name }: Shape): string => name;
+  const [shape] = parseChoices("shape", values.shape, SHAPES, nameOf);
+  const shapes = parseChoices("shapes", values.shapes, SHAPES, nameOf);
+  const [dtype] = parseChoices("dtype", values.dtype, BENCH_DTYPES, (choice) => choice);
+  const repeat = parseCount("repeat", values.repeat);
+  const threads = parseCount("threads", values.threads);
+  const usual = { ...USUAL, threads, decodeTokens: parseCount("decode-tokens", values["decode-tokens"]) };
+  const sweeps: readonly Sweep[] = [
+    {
+      name: "threads",
+      xLabel: "threads",
+      points: powersOfTwo(threads).map((n) => ({
+        label: String(n),
+        shape: shape!,
+        options: { ...usual, threads: n },
+      })),
+    },
+    {
+      name: "prompt",
+      xLabel: "tokens of the prompt",
+      points: PROMPT_LENGTHS.map((promptTokens) => ({
+        label: String(promptTokens),
+        shape: shape!,
+        options: { ...usual, promptTokens },
+      })),
+    },
+    {
+      name: "batch",
+      xLabel: "sessions decoded together",
+      points: BATCHES.map((batch) => ({ label: String(batch), shape: shape!, options: { ...usual, batch } })),
+    },
+    {
+      name: "model",
+      xLabel: "shape of the model",
+      points: shapes.map((one) => ({ label: one.name, shape: one, options: usual })),
+    },
+  ];
+  const machine = describeMachine();
+  const kernels = await rwkvKernels(await randomModel(MODELS_FOLDER, shape!, dtype!), progress);
+  const results: { sweep: string; kernels: string; costs: Cost[] }[] = [];
+  for (const sweep of sweeps) {
+    const lines: Line[] = [];
+    for (const { choice, name } of kernels) {
+      const costs: Cost[] = [];
+      for (const point of sweep.points) {
+        const model = await randomModel(MODELS_FOLDER, point.shape, dtype!);
+        costs.push(await measure(model, point, choice, repeat));
+        progress(
+          `${sweep.name} ${point.label}, ${name}: decode ${costs.at(-1)!.decode.median.toFixed(2)} ms/token`,
+        );
+      }
+      lines.push(
+        { label: `prefill, ${name}`, values: costs.map(({ prefill }) => prefill) },
+        { label: `decode, ${name}`, values: costs.map(({ decode }) => decode) },
+      );
+      results.push({ sweep: sweep.name, kernels: name, costs });
+      print(toTable(sweep, name, costs));
+    }
+    const categories = sweep.points.map(({ label }) => label);
+    const title = `Cost of a token by ${sweep.xLabel} (${sweep.name === "model" ? "" : `${shape!.name}, `}${dtype!})`;
+    writeResult(
+      `scaling-${sweep.name}.svg`,
+      lineChart(title, sweep.xLabel, "ms per token", categories, lines),
+    );
+    // After each sweep, so that an interrupted run leaves what it has.
+    writeResult("scaling.json", `${JSON.stringify({ machine, dtype, repeat, usual, results }, null, 2)}\n`);
+  }
+}
+
+async function measure(
+  model: string,
+  { label, options }: Point,
+  kernels: KernelChoice,
+  repeat: number,
+): Promise<Cost> {
+  const prefill: number[] = [];
+  const decode: number[] = [];
+  for (let i = 0; i < repeat; i++) {
+    const report = await runRwkv(model, { ...options, kernels });
+    prefill.push(1000 / report.prefill.tokensPerSecond.median);
+    decode.push(1000 / report.decode.tokensPerSecond.median);
+  }
+  return { label, prefill: spreadOf(prefill), decode: spreadOf(decode) };
+}
+
+/** 1, 2, 4 and so on below `most`, and `most`. */
+function powersOfTwo(most: number): number[] {
+  const values: number[] = [];
+  for (let value = 1; value < most; value *= 2) values.push(value);
+  return [...values, most];
+}
+
+function toTable({ xLabel }: Sweep, kernels: string, costs: readonly Cost[]): string {
+  const heading = [`${xLabel} (${kernels})`, "prefill, ms/token", "decode, ms/token"];
+  const rows = costs.map(({ label, prefill, decode }) => [
+    label,
+    formatSpread(prefill, 2),
+    formatSpread(decode, 2),
+  ]);
+  return `${markdownTable([heading, ...rows], 1)}\n`;
+}
+
+await runScript(main);
