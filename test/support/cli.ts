@@ -1,12 +1,14 @@
 // Runs the built `rwkv` command as a real process.
 
 import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 export const ROOT = resolve(import.meta.dirname, "../..");
 export const LAUNCHER = join(ROOT, "apps/cli/bin/rwkv.js");
+/** Where no compiler has built the addon, asking for WebAssembly keeps the line that says so from stderr. */
+const NATIVE = existsSync(join(ROOT, "packages/native/build/Release/rwkv_native.node")) ? undefined : "0";
 
 export interface Finished {
   /** Null if a signal ended the process. */
@@ -31,7 +33,13 @@ export function rwkv(args: readonly string[], options: RunOptions = {}): Promise
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const { stdin, onStart, ...spawnOptions } = options;
   return new Promise((resolveRun, reject) => {
-    const env = { ...process.env, RWKV_MODEL: undefined, NO_COLOR: "1", ...spawnOptions.env };
+    const env = {
+      ...process.env,
+      RWKV_MODEL: undefined,
+      RWKV_NATIVE: NATIVE,
+      NO_COLOR: "1",
+      ...spawnOptions.env,
+    };
     const child = spawn(command, args, { ...spawnOptions, env, stdio: ["pipe", "pipe", "pipe"] });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
