@@ -2,7 +2,6 @@
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
 import { UsageError } from "../core/errors.ts";
-import type { Logger } from "../core/logger.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
 import type { Program } from "../ops/backend.ts";
@@ -24,7 +23,6 @@ export interface EngineOptions {
   readonly loaded: LoadedProgram;
   readonly fingerprint: string;
   readonly tokenizer: Tokenizer | null;
-  readonly logger: Logger;
 }
 
 export class Engine {
@@ -35,19 +33,17 @@ export class Engine {
   readonly scheduler: Scheduler;
   readonly fingerprint: string;
   readonly tokenizer: Tokenizer | null;
-  readonly logger: Logger;
   /** The state a new sequence starts from where the checkpoint holds a tuned one; null for the empty state. */
   readonly initialState: Float32Array | null;
   readonly #loaded: LoadedProgram;
   #isDisposed = false;
 
-  constructor({ name, loaded, fingerprint, tokenizer, logger }: EngineOptions) {
+  constructor({ name, loaded, fingerprint, tokenizer }: EngineOptions) {
     this.name = name;
     this.config = loaded.config;
     this.program = loaded.program;
     this.fingerprint = fingerprint;
     this.tokenizer = tokenizer;
-    this.logger = logger;
     this.initialState = loaded.initialState;
     this.#loaded = loaded;
     this.scheduler = new Scheduler(loaded.program, loaded.config.nVocab, loaded.inputWidths);

@@ -103,7 +103,7 @@ export async function loadModel(
     logger.debug(
       `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
     );
-    const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer, logger });
+    const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer });
     return new Model(
       engine,
       {
