@@ -26,6 +26,12 @@ describe("wrong usage ends with 2", () => {
       [...GENERATE, "--model", MODEL, "--temprature", "1"],
       /unknown option '--temprature'/,
     ],
+    [
+      "an unknown flag in place of a needed one",
+      ["generate", "Hi", "--max-token", "3"],
+      /unknown option '--max-token'.*--max-tokens/s,
+    ],
+    ["no --tokens", ["logits", "--model", MODEL, "--json"], /--tokens/],
     ["an unknown command", ["generat"], /unknown command 'generat'/],
     ["no model", GENERATE, /--model FILE or set RWKV_MODEL/],
     ["no --max-tokens", ["generate", "Hi", "--model", MODEL], /--max-tokens/],

@@ -1,7 +1,7 @@
 // rwkv generate: continue a prompt.
 
 import type { Command } from "commander";
-import type { Generation } from "rwkv";
+import { UsageError, type Generation } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import {
   addModelFlags,
@@ -17,7 +17,7 @@ import { createProgressBar } from "../progress.ts";
 import { writeFileAtomically } from "../write-file.ts";
 
 interface GenerateFlags extends ModelFlags {
-  readonly maxTokens: number;
+  readonly maxTokens?: number;
   readonly temperature?: number;
   readonly topP?: number;
   readonly topK?: number;
@@ -35,7 +35,7 @@ export function addGenerate(program: Command): void {
     .command("generate")
     .description("Continue a prompt. The text streams to stdout; with --json the result comes at the end.")
     .argument("<prompt>", 'text to continue; "-" reads stdin, "" continues --state')
-    .requiredOption("-n, --max-tokens <n>", "most tokens to produce", parseCount)
+    .option("-n, --max-tokens <n>", "most tokens to produce", parseCount)
     .option("-t, --temperature <t>", "0 takes the likeliest token (default: 1)", parseNumber)
     .option(
       "--top-p <p>",
@@ -63,6 +63,8 @@ Examples:
 }
 
 async function run(prompt: string, flags: GenerateFlags): Promise<void> {
+  // Not commander's requiredOption: that is checked before unknown flags, and a mistyped one would not be named.
+  if (flags.maxTokens === undefined) throw new UsageError("Say how many tokens to produce: --max-tokens N.");
   const text = prompt === "-" ? new TextDecoder().decode(await readStdin()) : prompt;
   await withInterrupt(async ({ signal, check }) => {
     await using model = await loadFromFlags(flags, signal);

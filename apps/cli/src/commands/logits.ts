@@ -8,7 +8,7 @@ import { writeLine } from "../output.ts";
 import { writeFileAtomically } from "../write-file.ts";
 
 interface LogitsFlags extends ModelFlags {
-  readonly tokens: number[];
+  readonly tokens?: number[];
   readonly all?: boolean;
   readonly state?: string;
   readonly saveState?: string;
@@ -20,7 +20,7 @@ export function addLogits(program: Command): void {
   const command = program
     .command("logits")
     .description("Print the logits after the last token, or after every token.")
-    .requiredOption("--tokens <ids>", "ids joined by commas", parseIds)
+    .option("--tokens <ids>", "ids joined by commas", parseIds)
     .option("--all", "one row per token instead of the last one only")
     .option("--state <file>", "start from a saved session or a tuned time_state")
     .option("--save-state <file>", "save the session after the last token")
@@ -37,6 +37,8 @@ Examples:
 }
 
 async function run(flags: LogitsFlags): Promise<void> {
+  const { tokens } = flags;
+  if (tokens === undefined) throw new UsageError("Say which tokens to read: --tokens 34,105,110.");
   if ((flags.json === true) === (flags.out !== undefined)) {
     throw new UsageError("Say where the logits go: --json for stdout, or --out FILE.");
   }
@@ -44,7 +46,7 @@ async function run(flags: LogitsFlags): Promise<void> {
     await using model = await loadFromFlags(flags, signal);
     const session =
       flags.state === undefined ? await model.createSession() : await model.restore(flags.state);
-    const logits = await session.forward(flags.tokens, {
+    const logits = await session.forward(tokens, {
       logits: flags.all === true ? "all" : "last",
       signal,
     });
@@ -56,9 +58,7 @@ async function run(flags: LogitsFlags): Promise<void> {
     const nVocab = model.config.nVocab;
     // Nine significant digits identify an f32.
     const values = Array.from(logits, (value) => Number(value.toPrecision(9)));
-    await writeLine(
-      JSON.stringify({ tokens: flags.tokens, shape: [logits.length / nVocab, nVocab], logits: values }),
-    );
+    await writeLine(JSON.stringify({ tokens, shape: [logits.length / nVocab, nVocab], logits: values }));
   });
 }
 
