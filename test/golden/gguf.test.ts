@@ -57,7 +57,7 @@ async function compute(
 }
 
 /** Types whose kernels round activations. */
-const INT8_CASES = CASES.filter(({ name }) => name.endsWith("q8_0") || name.endsWith("q4_0"));
+const INT8_CASES = CASES.filter(({ activationRounding }) => activationRounding !== "none");
 
 for (const testCase of INT8_CASES) {
   describe(`${testCase.name} with 8-bit activations`, () => {

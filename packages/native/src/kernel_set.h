@@ -12,7 +12,9 @@ class Team {
  public:
   virtual ~Team() = default;
   /** Returns when all threads have called it; what they wrote before is visible afterwards. */
-  virtual void sync(uint32_t part) = 0;
+  virtual void meet() = 0;
+  /** How often the threads have met, here and at barriers between records: the same for all until they meet again. */
+  virtual uint32_t meetings() const = 0;
 };
 
 /** What one thread works with. */

@@ -13,15 +13,16 @@
 namespace rwkv::avx512 {
 
 #include "kernels/types.h"
-#include "kernels/pack.h"
 #include "kernels/vector_avx512.h"
 #include "kernels/record.h"
 #include "kernels/functions.h"
 #include "kernels/pointwise.h"
 #include "kernels/norms.h"
 #include "kernels/wkv.h"
-#include "kernels/decode.h"
+#include "kernels/panel_blocks.h"
+#include "kernels/pack.h"
 #include "kernels/matmul.h"
+#include "kernels/activations.h"
 #include "kernels/matmul_int8.h"
 #include "kernels/run.h"
 

@@ -105,9 +105,11 @@ void Pool::runStep(const Thread& thread, const Step& step) {
   }
 }
 
-void Pool::sync(uint32_t) {
+void Pool::meet() {
   barrier_.wait([] {});
 }
+
+uint32_t Pool::meetings() const { return barrier_.phase(); }
 
 void Pool::reserveScratch(const Step& step) {
   const ScratchBytes needed = kernels_->scratchBytes(step.memory->base(), step.context, step.nRecords);

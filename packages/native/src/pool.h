@@ -42,6 +42,8 @@ class Barrier {
     }
     sleepUntilNot(phase);
   }
+  /** How often all have waited; a thread on its way between two waits sees one number. */
+  uint32_t phase() const { return phase_.load(std::memory_order_relaxed); }
 
  private:
   void sleepUntilNot(uint32_t phase);
@@ -63,7 +65,8 @@ class Pool : private Team {
  private:
   void work(uint32_t part);
   void runStep(const Thread& thread, const Step& step);
-  void sync(uint32_t part) override;
+  void meet() override;
+  uint32_t meetings() const override;
   void reserveScratch(const Step& step);
 
   const KernelSet* kernels_;

@@ -1,17 +1,17 @@
 // Matrix products. Every output is summed by one thread in one lane, whatever the number of rows:
 //
-//   packed types, f32 activations    over the inputs in increasing order, each step one fused multiply-add
-//   packed blocks, int8 activations  over the blocks in increasing order: fma(scale of w * scale of x, exact sum, acc)
-//   other types                      decoded rows: lane l of W takes the inputs i with i mod W = l in increasing order,
-//                                    fused; then `sum` of the vector
+//   f32 activations    over the inputs in increasing order, each step one fused multiply-add with a weight of plain type
+//                      or one decoded from its block
+//   int8 activations   over the blocks of 32 activations (of 16, where those share a scale of w) in increasing order:
+//                      fma(scale of w * scale of x, exact sum, acc), then, of types with a minimum,
+//                      fma(minimum, scale of x * sum of x, acc)
 //
-// So a row's bits depend on nothing but the row. Bias and activation follow on the finished outputs. A part is a range
-// of outputs in whole panels. Contract: ops/ops.ts of rwkv.
+// So a row's bits depend on nothing but the row. Bias and activation follow on the finished outputs. All matrices are
+// kept in panels; a part is a range of outputs in whole panels. Contract: ops/ops.ts of rwkv.
 
 /** A product, and this thread's share of its outputs. */
 struct Product {
   const char* w;
-  uint32_t dtype;
   size_t rowBytes;
   size_t nIn;
   size_t nRows;
@@ -99,103 +99,99 @@ static void tiles(const Product& product, const T* w, size_t output) {
   for (; row < product.nRows; row++) tile<PANELS, 1>(product, w, output, row);
 }
 
-template <typename T>
-static void multiplyPlain(const Product& product) {
-  const auto weights = [&](size_t output) { return reinterpret_cast<const T*>(product.panelAt(output)); };
-  size_t o = product.outputs.first;
+template <size_t N>
+struct Panels {};
+
+/** From panel `o` of this thread's share on. */
+template <size_t N, size_t... REST, typename F>
+INLINE void forPanelsFrom(const Product& product, size_t o, F f) {
   const size_t end = product.outputs.end;
-  const auto advance = [&](size_t nPanels) {
-    const size_t next = o + nPanels * PANEL;
+  while (o + (N - 1) * PANEL < end) {
+    f(Panels<N>{}, o);
+    const size_t next = o + N * PANEL;
     finish(product, o, next < end ? next : end);
     o = next;
+  }
+  if constexpr (sizeof...(REST) > 0) forPanelsFrom<REST...>(product, o, f);
+}
+
+/** Calls f(Panels<N>, first output) for this thread's panels, N at a time as long as there are as many; the last N is 1. */
+template <size_t... NS, typename F>
+INLINE void forPanels(const Product& product, F f) {
+  forPanelsFrom<NS...>(product, product.outputs.first, f);
+}
+
+template <typename T>
+static void multiplyPlain(const Product& product) {
+  const auto multiply = [&]<size_t N>(Panels<N>, size_t output) {
+    tiles<N>(product, reinterpret_cast<const T*>(product.panelAt(output)), output);
   };
-  // A single row needs many panels at once: the sum of each is one chain of additions.
-  while (product.nRows == 1 && o + (VECTOR_PANELS - 1) * PANEL < end) {
-    tile<VECTOR_PANELS, 1>(product, weights(o), o, 0);
-    advance(VECTOR_PANELS);
-  }
-  while (o + (TILE_PANELS - 1) * PANEL < end) {
-    tiles<TILE_PANELS>(product, weights(o), o);
-    advance(TILE_PANELS);
-  }
-  while (o < end) {
-    tiles<1>(product, weights(o), o);
-    advance(1);
+  if (product.nRows == 1) {
+    // A single row needs many panels at once: the sum of each is one chain of additions.
+    forPanels<VECTOR_PANELS, TILE_PANELS, 1>(product, multiply);
+  } else {
+    forPanels<TILE_PANELS, 1>(product, multiply);
   }
 }
 
-/** Calls f(k, weights) for each input of a packed panel of blocks: scale * (byte - ZERO), exact. */
-template <int ZERO, typename F>
-INLINE void forBlockWeights(const uint8_t* panel, size_t nIn, F f) {
-  constexpr size_t WORDS = ZERO == 128 ? 8 : 4;
-  for (size_t k = 0; k < nIn; k += BLOCK) {
-    const P scale = panelLoad(reinterpret_cast<const F16*>(panel));
-    panel += 2 * PANEL;
-    for (size_t word = 0; word < WORDS; word++, panel += 4 * PANEL) {
-      const Bytes bytes = bytesLoad(panel);
-      if constexpr (ZERO == 128) {
-        for (int i = 0; i < 4; i++) f(k + 4 * word + i, panelMul(scale, byteAt(bytes, i, ZERO)));
-      } else {
-        const Bytes low = lowNibbles(bytes);
-        const Bytes high = highNibbles(bytes);
-        for (int i = 0; i < 4; i++) {
-          f(k + 4 * word + i, panelMul(scale, byteAt(low, i, ZERO)));
-          f(k + 16 + 4 * word + i, panelMul(scale, byteAt(high, i, ZERO)));
+/** Weights of input `i` of word `w` of a step. */
+template <typename T>
+INLINE P weightsAt(const Scales<T>& scales, size_t step, const Bytes* quants, size_t w, int i) {
+  const size_t at = (step * BLOCK + 4 * w) / T::WIDTH;
+  const P quant = byteAt(quants[w], i, T::ZERO);
+  if constexpr (T::HAS_MINIMUM) return panelFma(scales.scale[at], quant, scales.minimum[at]);
+  return panelMul(scales.scale[at], quant);
+}
+
+/** Calls f(k, weights of each panel) for the inputs of PANELS panels of blocks in order. */
+template <typename T, size_t PANELS, typename F>
+INLINE void forWeights(const Product& product, size_t output, F f) {
+  const uint8_t* panels[PANELS];
+  for (size_t p = 0; p < PANELS; p++) panels[p] = reinterpret_cast<const uint8_t*>(product.panelAt(output + p * PANEL));
+  for (size_t k = 0; k < product.nIn;) {
+    Scales<T> scales[PANELS];
+    UNROLL for (size_t p = 0; p < PANELS; p++) T::scales(panels[p], scales[p]);
+    for (size_t group = 0; group < T::GROUPS; group++) {
+      UNROLL for (size_t step = 0; step < T::STEPS; step++) {
+        Bytes quants[PANELS][BLOCK_WORDS];
+        UNROLL for (size_t p = 0; p < PANELS; p++) T::quants(panels[p], group, step, quants[p]);
+        for (size_t w = 0; w < BLOCK_WORDS; w++) {
+          UNROLL for (int i = 0; i < 4; i++, k++) {
+            P weights[PANELS];
+            UNROLL for (size_t p = 0; p < PANELS; p++) {
+              weights[p] = weightsAt<T>(scales[p], group * T::STEPS + step, quants[p], w, i);
+            }
+            f(k, weights);
+          }
         }
       }
     }
+    UNROLL for (size_t p = 0; p < PANELS; p++) panels[p] += PANEL * T::BYTES;
   }
 }
 
-/** Blocks with f32 activations: each panel is decoded once for all rows. */
-template <int ZERO>
-static void multiplyBlocks(const Product& product, const Thread& thread) {
-  auto* panel = reinterpret_cast<float*>(thread.own);
-  for (size_t o = product.outputs.first; o < product.outputs.end; o += PANEL) {
-    forBlockWeights<ZERO>(reinterpret_cast<const uint8_t*>(product.panelAt(o)), product.nIn,
-                          [=](size_t k, P weights) { panelStore(panel + k * PANEL, weights); });
-    tiles<1>(product, panel, o);
-    const size_t next = o + PANEL;
-    finish(product, o, next < product.outputs.end ? next : product.outputs.end);
-  }
-}
-
-constexpr size_t DOT_ROWS = 4;
-
-/** DOT_ROWS decoded rows of w times ROWS rows of x. */
-template <size_t ROWS>
-static void dotTile(const Product& product, const float* w, size_t output, size_t nOutputs, size_t row) {
-  V acc[DOT_ROWS][ROWS];
-  for (auto& sums : acc) {
-    for (V& value : sums) value = splat(0);
-  }
-  forVectors(product.nIn, [&](size_t k, size_t n) {
-    V xs[ROWS];
-    UNROLL for (size_t r = 0; r < ROWS; r++) xs[r] = loadUpTo(product.xRow(row + r) + k, n);
-    UNROLL for (size_t o = 0; o < DOT_ROWS; o++) {
-      const V weights = loadUpTo(w + o * product.nIn + k, n);
-      UNROLL for (size_t r = 0; r < ROWS; r++) acc[o][r] = fma(weights, xs[r], acc[o][r]);
-    }
+/** PANELS panels of blocks times a single row. */
+template <typename T, size_t PANELS>
+static void multiplyRow(const Product& product, size_t output) {
+  P acc[PANELS];
+  for (P& value : acc) value = panelZero();
+  forWeights<T, PANELS>(product, output, [&](size_t k, const P* weights) {
+    const P x = panelSplat(product.x[k]);
+    UNROLL for (size_t p = 0; p < PANELS; p++) acc[p] = panelFma(weights[p], x, acc[p]);
   });
-  for (size_t o = 0; o < nOutputs; o++) {
-    for (size_t r = 0; r < ROWS; r++) product.out[(row + r) * product.outStride + output + o] = sum(acc[o][r]);
-  }
+  for (size_t p = 0; p < PANELS; p++) storePanel(product, 0, output + p * PANEL, acc[p]);
 }
 
-/** Types that keep their rows: a few are decoded for all rows of x. */
-static void multiplyRows(const Product& product, const Thread& thread) {
-  auto* rows = reinterpret_cast<float*>(thread.own);
-  const auto& [first, end] = product.outputs;
-  for (size_t o = first; o < end; o += DOT_ROWS) {
-    const size_t n = end - o < DOT_ROWS ? end - o : DOT_ROWS;
-    for (size_t i = 0; i < n; i++) {
-      const auto* bytes = reinterpret_cast<const uint8_t*>(product.panelAt(o + i));
-      decodeRow(product.dtype, rows + i * product.nIn, bytes, product.nIn);
-    }
-    // The rows beyond the last output repeat what lies there; their results are not stored.
-    size_t row = 0;
-    for (; row + 4 <= product.nRows; row += 4) dotTile<4>(product, rows, o, n, row);
-    for (; row < product.nRows; row++) dotTile<1>(product, rows, o, n, row);
-    finish(product, o, o + n);
+/** Blocks with f32 activations: for several rows each panel is decoded once. */
+template <typename T>
+static void multiplyBlocks(const Product& product, const Thread& thread) {
+  if (product.nRows == 1) {
+    return forPanels<BLOCK_PANELS, 1>(
+        product, [&]<size_t N>(Panels<N>, size_t output) { multiplyRow<T, N>(product, output); });
   }
+  auto* decoded = reinterpret_cast<float*>(thread.own);
+  forPanels<1>(product, [&](Panels<1>, size_t output) {
+    forWeights<T, 1>(product, output, [=](size_t k, const P* weights) { panelStore(decoded + k * PANEL, *weights); });
+    tiles<1>(product, decoded, output);
+  });
 }

@@ -1,121 +1,78 @@
-// Products of quantised blocks with activations rounded to 8 bits, as ggml does it: each block of 32 activations has the
-// scale max|x| / 127. Sums within a block are whole numbers and exact; their order: matmul.h.
-//
-// Activations lie in groups of the rows that one tile takes, block by block, so that a tile finds all of them at fixed
-// distances: for each group, for each block, for each row of the group: | 32 x i8 | f32 scale | i32 start |.
+// Products of quantised blocks with activations rounded to 8 bits (activations.h), as ggml does it. Sums of whole numbers
+// are exact; their order: matmul.h.
 
-struct QuantBlock {
-  int8_t values[BLOCK];
-  float scale;
-  /** The sum of the values times -ZERO: what a sum of products with the stored bytes begins with. */
-  int32_t start;
-};
-
-/** The rows that share a tile. */
-struct RowGroup {
-  size_t first;
-  size_t nRows;
-};
-
-INLINE RowGroup groupAt(size_t row, size_t nRows) {
-  const size_t whole = nRows - nRows % INT8_ROWS;
-  if (row < whole) return {row - row % INT8_ROWS, INT8_ROWS};
-  const size_t fours = whole + (nRows - whole) / 4 * 4;
-  if (row < fours) return {row - (row - whole) % 4, 4};
-  return {row, 1};
+/** acc + a step's 32 products: sums of whole numbers, scaled; then the minimum times the sum of activations. */
+template <typename T>
+INLINE P addStep(P acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock& x) {
+  constexpr size_t PARTS = T::WIDTH < BLOCK ? BLOCK / T::WIDTH : 1;
+  constexpr size_t WORDS = BLOCK_WORDS / PARTS;
+  const P scale = panelSplat(x.scale);
+  UNROLL for (size_t part = 0; part < PARTS; part++) {
+    const size_t at = (step * BLOCK + part * T::WIDTH) / T::WIDTH;
+    int32_t minusSum = x.minusSum;
+    if constexpr (PARTS == 2) minusSum = part == 0 ? x.minusFirst : x.minusSum - x.minusFirst;
+    I16 total = startProducts<T::ZERO>(minusSum);
+    UNROLL for (size_t w = 0; w < WORDS; w++) {
+      total = addProducts<T::ZERO>(total, quants[part * WORDS + w], x.values + 4 * (part * WORDS + w));
+    }
+    acc = panelFma(panelMul(scales.scale[at], scale), toF32(total), acc);
+    if constexpr (T::HAS_MINIMUM) {
+      const float scaledSum = PARTS == 1 ? x.scaledSum : x.scale * static_cast<float>(-minusSum);
+      acc = panelFma(scales.minimum[at], panelSplat(scaledSum), acc);
+    }
+  }
+  return acc;
 }
 
-INLINE size_t quantsBytes(size_t nIn) { return nIn / BLOCK * sizeof(QuantBlock); }
-
-template <int ZERO>
-static void quantizeBlock(QuantBlock& out, const float* x) {
-  float greatest = 0;
-  float invalid = 0;
-  for (size_t i = 0; i < BLOCK; i++) {
-    const float size = __builtin_fabsf(x[i]);
-    greatest = size > greatest ? size : greatest;
-    // 0 for numbers, NaN for NaN and infinity.
-    invalid += x[i] - x[i];
-  }
-  const bool isZero = greatest == 0 || invalid != 0;
-  const float inverse = isZero ? 0 : 127 / greatest;
-  int32_t total = 0;
-  for (size_t i = 0; i < BLOCK; i++) {
-    const int32_t value = isZero ? 0 : static_cast<int32_t>(__builtin_rintf(x[i] * inverse));
-    out.values[i] = static_cast<int8_t>(value);
-    total += value;
-  }
-  out.scale = greatest / 127 + invalid;
-  out.start = -ZERO * total;
-}
-
-/** Rounds all activations of a product, each thread its share; returns when all are done. */
-template <int ZERO>
-static void quantize(const Product& product, const Thread& thread) {
-  const size_t nBlocks = product.nIn / BLOCK;
-  // Another thread may still multiply by the activations of the product before.
-  thread.team->sync(thread.part);
-  auto* blocks = reinterpret_cast<QuantBlock*>(thread.shared);
-  const Range range = rangeOf(product.nRows * nBlocks, 1, thread);
-  for (size_t at = range.first; at < range.end; at++) {
-    const size_t row = at / nBlocks;
-    const size_t b = at % nBlocks;
-    const RowGroup group = groupAt(row, product.nRows);
-    QuantBlock* out = blocks + group.first * nBlocks + b * group.nRows + (row - group.first);
-    quantizeBlock<ZERO>(*out, product.xRow(row) + b * BLOCK);
-  }
-  thread.team->sync(thread.part);
-}
-
-/** One panel times a group of ROWS rows. */
-template <int ZERO, size_t ROWS>
+/** PANELS panels times a group of ROWS rows. */
+template <typename T, size_t PANELS, size_t ROWS>
 static void tileInt8(const Product& product, const QuantBlock* x, size_t output, size_t row) {
-  constexpr size_t WORDS = ZERO == 128 ? 8 : 4;
-  const auto* panel = reinterpret_cast<const uint8_t*>(product.panelAt(output));
-  P acc[ROWS];
-  for (P& value : acc) value = panelZero();
-  for (size_t b = product.nIn / BLOCK; b > 0; b--, x += ROWS) {
-    if constexpr (ROWS == 1) prefetch(panel, 4096, PANEL * (2 + 4 * WORDS));
-    const P scale = panelLoad(reinterpret_cast<const F16*>(panel));
-    panel += 2 * PANEL;
-    Bytes weights[8];
-    UNROLL for (size_t word = 0; word < WORDS; word++, panel += 4 * PANEL) {
-      const Bytes bytes = bytesLoad(panel);
-      if constexpr (ZERO == 128) {
-        weights[word] = bytes;
-      } else {
-        weights[word] = lowNibbles(bytes);
-        weights[word + 4] = highNibbles(bytes);
+  const uint8_t* panels[PANELS];
+  for (size_t p = 0; p < PANELS; p++) panels[p] = reinterpret_cast<const uint8_t*>(product.panelAt(output + p * PANEL));
+  P acc[PANELS][ROWS];
+  for (auto& sums : acc) {
+    for (P& value : sums) value = panelZero();
+  }
+  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--) {
+    Scales<T> scales[PANELS];
+    UNROLL for (size_t p = 0; p < PANELS; p++) {
+      if constexpr (ROWS == 1) prefetch(panels[p], 4096, PANEL * T::BYTES);
+      T::scales(panels[p], scales[p]);
+    }
+    for (size_t group = 0; group < T::GROUPS; group++) {
+      UNROLL for (size_t step = 0; step < T::STEPS; step++, x += ROWS) {
+        UNROLL for (size_t p = 0; p < PANELS; p++) {
+          Bytes quants[BLOCK_WORDS];
+          T::quants(panels[p], group, step, quants);
+          UNROLL for (size_t r = 0; r < ROWS; r++) {
+            acc[p][r] = addStep<T>(acc[p][r], scales[p], group * T::STEPS + step, quants, x[r]);
+          }
+        }
       }
     }
-    UNROLL for (size_t r = 0; r < ROWS; r++) {
-      I16 total = startProducts<ZERO>(x[r].start);
-      UNROLL for (size_t word = 0; word < 8; word++) total = addProducts<ZERO>(total, weights[word], x[r].values + 4 * word);
-      acc[r] = panelFma(panelMul(scale, panelSplat(x[r].scale)), toF32(total), acc[r]);
-    }
+    UNROLL for (size_t p = 0; p < PANELS; p++) panels[p] += PANEL * T::BYTES;
   }
-  UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output, acc[r]);
+  UNROLL for (size_t p = 0; p < PANELS; p++) {
+    UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output + p * PANEL, acc[p][r]);
+  }
 }
 
-template <int ZERO>
+template <typename T>
 static void multiplyInt8(const Product& product, const Thread& thread) {
-  quantize<ZERO>(product, thread);
+  const QuantBlock* blocks = roundRows(product.x, product.xStride, product.nRows, product.nIn, thread);
   const size_t nBlocks = product.nIn / BLOCK;
-  const auto* blocks = reinterpret_cast<const QuantBlock*>(thread.shared);
-  for (size_t o = product.outputs.first; o < product.outputs.end; o += PANEL) {
+  forPanels<1>(product, [&](Panels<1>, size_t output) {
     for (size_t row = 0; row < product.nRows;) {
       const RowGroup group = groupAt(row, product.nRows);
       const QuantBlock* x = blocks + row * nBlocks;
       if (group.nRows == INT8_ROWS) {
-        tileInt8<ZERO, INT8_ROWS>(product, x, o, row);
+        tileInt8<T, 1, INT8_ROWS>(product, x, output, row);
       } else if (group.nRows == 4) {
-        tileInt8<ZERO, 4>(product, x, o, row);
+        tileInt8<T, 1, 4>(product, x, output, row);
       } else {
-        tileInt8<ZERO, 1>(product, x, o, row);
+        tileInt8<T, 1, 1>(product, x, output, row);
       }
       row += group.nRows;
     }
-    const size_t next = o + PANEL;
-    finish(product, o, next < product.outputs.end ? next : product.outputs.end);
-  }
+  });
 }

@@ -1,8 +1,5 @@
 // From rows to panels of 16 outputs, each panel in the place of its rows. The order is drawn in core/layout.ts of rwkv.
 
-constexpr size_t Q8_0_BYTES = 34;
-constexpr size_t Q4_0_BYTES = 18;
-
 template <typename T>
 static void packPlain(T* panel, const T* rows, size_t nIn) {
   // A few inputs at a time, so that the lines of all rows are still there for the next ones.
@@ -11,21 +8,27 @@ static void packPlain(T* panel, const T* rows, size_t nIn) {
   }
 }
 
-static void packBlocks(char* panel, const char* rows, size_t rowBytes, size_t blockBytes, uint32_t flip) {
-  const size_t nWords = (blockBytes - 2) / 4;
-  for (size_t at = 0; at < rowBytes; at += blockBytes) {
+/** The f16 fields, then the words, of each block of the 16 rows. */
+template <typename T>
+static void packBlocks(char* panel, const char* rows, size_t rowBytes) {
+  constexpr size_t FIELD_BYTES = 2 * T::HALVES;
+  constexpr size_t WORDS_AT = T::HALVES_AT == 0 ? FIELD_BYTES : 0;
+  constexpr size_t N_WORDS = (T::BYTES - FIELD_BYTES) / 4;
+  for (size_t at = 0; at < rowBytes; at += T::BYTES, panel += PANEL * T::BYTES) {
     for (size_t r = 0; r < PANEL; r++) {
       const char* block = rows + r * rowBytes + at;
-      __builtin_memcpy(panel + 2 * r, block, 2);
-      for (size_t word = 0; word < nWords; word++) {
-        const uint32_t bytes = wordAt(block, 2 + 4 * word) ^ flip;
-        __builtin_memcpy(panel + 2 * PANEL + 4 * (word * PANEL + r), &bytes, 4);
+      for (size_t half = 0; half < T::HALVES; half++) {
+        __builtin_memcpy(panel + 2 * (half * PANEL + r), block + T::HALVES_AT + 2 * half, 2);
+      }
+      for (size_t word = 0; word < N_WORDS; word++) {
+        const uint32_t bytes = wordAt(block, WORDS_AT + 4 * word) ^ T::FLIP;
+        __builtin_memcpy(panel + PANEL * FIELD_BYTES + 4 * (word * PANEL + r), &bytes, 4);
       }
     }
-    panel += PANEL * blockBytes;
   }
 }
 
+/** From LAYOUT_ROWS to LAYOUT_PANELS. */
 static void pack(char* bytes, uint32_t, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
   const size_t panelBytes = PANEL * rowBytes;
   char* rows = static_cast<char*>(__builtin_malloc(panelBytes));
@@ -37,14 +40,12 @@ static void pack(char* bytes, uint32_t, uint32_t dtype, size_t nOut, size_t nIn,
       case abi::DTYPE_F32:
         packPlain(reinterpret_cast<float*>(bytes), reinterpret_cast<const float*>(rows), nIn);
         break;
-      case abi::DTYPE_Q8_0:
-        packBlocks(bytes, rows, rowBytes, Q8_0_BYTES, 0x80808080);
-        break;
-      case abi::DTYPE_Q4_0:
-        packBlocks(bytes, rows, rowBytes, Q4_0_BYTES, 0);
+      case abi::DTYPE_F16:
+      case abi::DTYPE_BF16:
+        packPlain(reinterpret_cast<uint16_t*>(bytes), reinterpret_cast<const uint16_t*>(rows), nIn);
         break;
       default:
-        packPlain(reinterpret_cast<uint16_t*>(bytes), reinterpret_cast<const uint16_t*>(rows), nIn);
+        withBlocks(dtype, [&]<typename T>(T) { packBlocks<T>(bytes, rows, rowBytes); });
     }
   }
   __builtin_free(rows);

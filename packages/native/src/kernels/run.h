@@ -2,8 +2,8 @@
 
 INLINE bool isMatmul(uint32_t op) { return op == abi::OP_MATMUL || op == abi::OP_MATMUL_BIAS; }
 
-INLINE bool takesInt8(const Command& command, const Tensor& w) {
-  return command.hasInt8Activations() && (w.dtype == abi::DTYPE_Q8_0 || w.dtype == abi::DTYPE_Q4_0);
+INLINE bool isPlain(uint32_t dtype) {
+  return dtype == abi::DTYPE_F32 || dtype == abi::DTYPE_F16 || dtype == abi::DTYPE_BF16;
 }
 
 static void matmul(const Command& command, const Thread& thread) {
@@ -12,7 +12,6 @@ static void matmul(const Command& command, const Thread& thread) {
   const Tensor x = command.operand(2);
   const Product product{
       command.bytes(w),
-      w.dtype,
       command.matrixRowBytes(),
       x.width,
       command.nRows(),
@@ -24,7 +23,6 @@ static void matmul(const Command& command, const Thread& thread) {
       command.op() == abi::OP_MATMUL_BIAS ? command.row(command.operand(3), 0) : nullptr,
       command.activation(),
   };
-  const bool isInt8 = takesInt8(command, w);
   switch (w.dtype) {
     case abi::DTYPE_F32:
       return multiplyPlain<float>(product);
@@ -32,12 +30,14 @@ static void matmul(const Command& command, const Thread& thread) {
       return multiplyPlain<F16>(product);
     case abi::DTYPE_BF16:
       return multiplyPlain<Bf16>(product);
-    case abi::DTYPE_Q8_0:
-      return isInt8 ? multiplyInt8<128>(product, thread) : multiplyBlocks<128>(product, thread);
-    case abi::DTYPE_Q4_0:
-      return isInt8 ? multiplyInt8<8>(product, thread) : multiplyBlocks<8>(product, thread);
     default:
-      return multiplyRows(product, thread);
+      withBlocks(w.dtype, [&]<typename T>(T) {
+        if (command.hasInt8Activations()) {
+          multiplyInt8<T>(product, thread);
+        } else {
+          multiplyBlocks<T>(product, thread);
+        }
+      });
   }
 }
 
@@ -81,10 +81,14 @@ static ScratchBytes scratchBytes(const char* base, uint32_t context, uint32_t nR
   for (uint32_t i = 0; i < nRecords; i++) {
     const Command command(const_cast<char*>(base), context, records + i * abi::RECORD_BYTES);
     if (command.op() == abi::OP_WKV7) atLeast(needed.own, command.operand(0).width * sizeof(float));
-    if (!isMatmul(command.op())) continue;
+    if (!isMatmul(command.op()) || isPlain(command.operand(1).dtype)) continue;
     const size_t nIn = command.operand(2).width;
-    atLeast(needed.own, PANEL * nIn * sizeof(float));
-    if (takesInt8(command, command.operand(1))) atLeast(needed.shared, command.nRows() * quantsBytes(nIn));
+    if (command.hasInt8Activations()) {
+      atLeast(needed.own, ownQuantsBytes(command.nRows(), nIn));
+      atLeast(needed.shared, sharedQuantsBytes(command.nRows(), nIn));
+    } else {
+      atLeast(needed.own, PANEL * nIn * sizeof(float));
+    }
   }
   return needed;
 }

@@ -12,3 +12,6 @@ INLINE uint32_t wordAt(const char* p, size_t offset) {
   __builtin_memcpy(&word, p + offset, sizeof word);
   return word;
 }
+
+/** Of a power of two. */
+constexpr int log2Of(int n) { return n < 2 ? 0 : 1 + log2Of(n / 2); }

@@ -1,4 +1,5 @@
-// Vectors of AVX2: V holds 8 f32; I16 and P, a value for each of the 16 outputs of a panel, take two registers.
+// Vectors of AVX2: V holds 8 f32; I16 and P, a value for each of the 16 outputs of a panel, and
+// Bytes, four bytes for each of them, take two registers.
 
 using V = __m256;
 constexpr size_t W = 8;
@@ -48,13 +49,26 @@ INLINE float sum(V v) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+/** The greatest lane, of which none is NaN. */
+INLINE float greatestOf(V v) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+/** Stores lanes that are whole numbers from -127 to 127. */
+INLINE void storeInt8(int8_t* p, V v) {
+  const __m256i words = _mm256_cvtps_epi32(v);
+  const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
+}
+
 // Panels.
 
 struct P {
   __m256 low, high;
 };
 /** Panels and rows of a tile: what 16 registers hold. */
-constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, INT8_ROWS = 4;
+constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, BLOCK_PANELS = 1, INT8_ROWS = 4;
 
 INLINE P panelZero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 INLINE P panelSplat(float x) { return {splat(x), splat(x)}; }
@@ -79,6 +93,7 @@ INLINE void panelStoreFirst(float* p, P v, size_t n) {
 }
 INLINE P panelMul(P a, P b) { return {mul(a.low, b.low), mul(a.high, b.high)}; }
 INLINE P panelFma(P a, P b, P c) { return {fma(a.low, b.low, c.low), fma(a.high, b.high, c.high)}; }
+INLINE P panelMinus(P a) { return {_mm256_xor_ps(a.low, splat(-0.0f)), _mm256_xor_ps(a.high, splat(-0.0f))}; }
 
 struct I16 {
   __m256i low, high;
@@ -92,11 +107,31 @@ INLINE Bytes bytesLoad(const uint8_t* p) {
   const auto* q = reinterpret_cast<const __m256i*>(p);
   return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
 }
-INLINE __m256i lowNibbles(__m256i b) { return _mm256_and_si256(b, _mm256_set1_epi8(15)); }
-INLINE Bytes lowNibbles(Bytes b) { return {lowNibbles(b.low), lowNibbles(b.high)}; }
-INLINE Bytes highNibbles(Bytes b) {
-  return {lowNibbles(_mm256_srli_epi16(b.low, 4)), lowNibbles(_mm256_srli_epi16(b.high, 4))};
+INLINE Bytes bytesOr(Bytes a, Bytes b) { return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)}; }
+INLINE __m256i bitsOf(__m256i b, int shift, int n) {
+  return _mm256_and_si256(_mm256_srli_epi16(b, shift), _mm256_set1_epi8(static_cast<char>((1 << n) - 1)));
 }
+/** Of each byte the `n` bits from `shift` on. */
+INLINE Bytes bitsOf(Bytes b, int shift, int n) { return {bitsOf(b.low, shift, n), bitsOf(b.high, shift, n)}; }
+/** b << n where no byte overflows. */
+INLINE Bytes shifted(Bytes b, int n) { return {_mm256_slli_epi16(b.low, n), _mm256_slli_epi16(b.high, n)}; }
+INLINE __m256i flipped(__m256i b) { return _mm256_xor_si256(b, _mm256_set1_epi8(-128)); }
+/** Signed bytes plus 128. */
+INLINE Bytes flipped(Bytes b) { return {flipped(b.low), flipped(b.high)}; }
+/** Bytes below 16 become those of the table. */
+INLINE Bytes lookup(const uint8_t table[16], Bytes b) {
+  const __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return {_mm256_shuffle_epi8(bytes, b.low), _mm256_shuffle_epi8(bytes, b.high)};
+}
+INLINE __m256i sixteensAt(__m256i bits, int word) {
+  const __m256i lanes = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+  const __m256i spread = _mm256_shuffle_epi8(bits, _mm256_add_epi8(lanes, _mm256_set1_epi8(static_cast<char>(word / 2))));
+  const __m256i places = _mm256_set1_epi32(word % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
+  const __m256i isSet = _mm256_cmpeq_epi8(_mm256_and_si256(spread, places), places);
+  return _mm256_and_si256(isSet, _mm256_set1_epi8(16));
+}
+/** Byte i of each output: 16 if bit 4 * word + i of its four bytes is set, else 0. */
+INLINE Bytes sixteensAt(Bytes bits, int word) { return {sixteensAt(bits.low, word), sixteensAt(bits.high, word)}; }
 INLINE V byteAt(__m256i b, int i, int zero) {
   const __m256i byte = _mm256_and_si256(_mm256_srli_epi32(b, 8 * i), _mm256_set1_epi32(255));
   return _mm256_cvtepi32_ps(_mm256_sub_epi32(byte, _mm256_set1_epi32(zero)));
@@ -105,18 +140,19 @@ INLINE V byteAt(__m256i b, int i, int zero) {
 INLINE P byteAt(Bytes b, int i, int zero) { return {byteAt(b.low, i, zero), byteAt(b.high, i, zero)}; }
 INLINE P toF32(I16 v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
 
-/** `start` takes the ZERO of the stored bytes off. */
+/** What sums of products with bytes begin with, so that ZERO is taken off them: `minusSum` is that of the x, negated. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t start) {
-  // Pairs of products of a byte above 127 would not fit in 16 bits: those weights are made signed before.
-  const __m256i first = _mm256_set1_epi32(ZERO == 128 ? 0 : start);
-  return {first, first};
+INLINE I16 startProducts(int32_t minusSum) {
+  // Pairs of products of a byte above 127 would not fit in 16 bits: `addProducts` makes those weights signed.
+  if constexpr (ZERO == 0 || ZERO == 128) return {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  const __m256i start = _mm256_slli_epi32(_mm256_set1_epi32(minusSum), log2Of(ZERO));
+  return {start, start};
 }
 template <int ZERO>
 INLINE __m256i addProducts(__m256i acc, __m256i w, __m256i x) {
   __m256i pairs;
   if constexpr (ZERO == 128) {
-    const __m256i signedW = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    const __m256i signedW = flipped(w);
     pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(signedW), _mm256_sign_epi8(x, signedW));
   } else {
     pairs = _mm256_maddubs_epi16(w, x);

@@ -1,4 +1,4 @@
-// Vectors of AVX-512: V holds 16 f32, I16 and P a value for each of the 16 outputs of a panel.
+// Vectors of AVX-512: V holds 16 f32, I16 and P a value for each of the 16 outputs of a panel, Bytes four bytes.
 
 using V = __m512;
 constexpr size_t W = 16;
@@ -38,11 +38,18 @@ INLINE float sum(V v) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+/** The greatest lane, of which none is NaN. */
+INLINE float greatestOf(V v) { return _mm512_reduce_max_ps(v); }
+/** Stores lanes that are whole numbers from -127 to 127. */
+INLINE void storeInt8(int8_t* p, V v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
 // Panels.
 
 using P = __m512;
 /** Panels and rows of a tile: what 32 registers hold. */
-constexpr size_t TILE_ROWS = 12, TILE_PANELS = 2, VECTOR_PANELS = 8, INT8_ROWS = 12;
+constexpr size_t TILE_ROWS = 12, TILE_PANELS = 2, VECTOR_PANELS = 8, BLOCK_PANELS = 2, INT8_ROWS = 12;
 
 INLINE P panelZero() { return _mm512_setzero_ps(); }
 INLINE P panelSplat(float x) { return _mm512_set1_ps(x); }
@@ -56,24 +63,45 @@ INLINE void panelStore(float* p, P v) { _mm512_storeu_ps(p, v); }
 INLINE void panelStoreFirst(float* p, P v, size_t n) { _mm512_mask_storeu_ps(p, maskOf(n), v); }
 INLINE P panelMul(P a, P b) { return _mm512_mul_ps(a, b); }
 INLINE P panelFma(P a, P b, P c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE P panelMinus(P a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 
 using I16 = __m512i;
 /** Four bytes for each output. */
 using Bytes = __m512i;
 
 INLINE Bytes bytesLoad(const uint8_t* p) { return _mm512_loadu_si512(p); }
-INLINE Bytes lowNibbles(Bytes b) { return _mm512_and_si512(b, _mm512_set1_epi8(15)); }
-INLINE Bytes highNibbles(Bytes b) { return lowNibbles(_mm512_srli_epi16(b, 4)); }
+INLINE Bytes bytesOr(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+/** Of each byte the `n` bits from `shift` on. */
+INLINE Bytes bitsOf(Bytes b, int shift, int n) {
+  return _mm512_and_si512(_mm512_srli_epi16(b, static_cast<unsigned>(shift)),
+                          _mm512_set1_epi8(static_cast<char>((1 << n) - 1)));
+}
+/** b << n where no byte overflows. */
+INLINE Bytes shifted(Bytes b, int n) { return _mm512_slli_epi16(b, static_cast<unsigned>(n)); }
+/** Signed bytes plus 128. */
+INLINE Bytes flipped(Bytes b) { return _mm512_xor_si512(b, _mm512_set1_epi8(-128)); }
+/** Bytes below 16 become those of the table. */
+INLINE Bytes lookup(const uint8_t table[16], Bytes b) {
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), b);
+}
+/** Byte i of each output: 16 if bit 4 * word + i of its four bytes is set, else 0. */
+INLINE Bytes sixteensAt(Bytes bits, int word) {
+  const __m512i lanes = _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c));
+  const __m512i spread = _mm512_shuffle_epi8(bits, _mm512_add_epi8(lanes, _mm512_set1_epi8(static_cast<char>(word / 2))));
+  const __m512i places = _mm512_set1_epi32(word % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
+  return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(spread, places), _mm512_set1_epi8(16));
+}
 /** The i-th of each output's four bytes, less `zero`, as f32. */
 INLINE P byteAt(Bytes b, int i, int zero) {
   const __m512i byte = _mm512_and_si512(_mm512_srli_epi32(b, static_cast<unsigned>(8 * i)), _mm512_set1_epi32(255));
   return _mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(zero)));
 }
 INLINE P toF32(I16 v) { return _mm512_cvtepi32_ps(v); }
-/** `start` takes the ZERO of the stored bytes off. */
+/** What sums of products with bytes begin with, so that ZERO is taken off them: `minusSum` is that of the x, negated. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t start) {
-  return _mm512_set1_epi32(start);
+INLINE I16 startProducts(int32_t minusSum) {
+  if constexpr (ZERO == 0) return _mm512_setzero_si512();
+  return _mm512_slli_epi32(_mm512_set1_epi32(minusSum), log2Of(ZERO));
 }
 /** Adds the products of each output's four bytes with the same four of x. */
 template <int ZERO>

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { byteLengthOf, DTYPES, isDType, isWeightDType, type WeightDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
-import { hasLayouts, layoutByteLength, packMatrix, unpackMatrix } from "./layout.ts";
+import { hasLayouts, hasPanels, layoutByteLength, packMatrix, unpackMatrix } from "./layout.ts";
 
-const DTYPES_WITH_LAYOUTS = Object.keys(DTYPES).filter(isDType).filter(isWeightDType).filter(hasLayouts);
+const WEIGHT_DTYPES = Object.keys(DTYPES).filter(isDType).filter(isWeightDType);
 
 function pattern(nBytes: number): Uint8Array {
   let state = 1;
@@ -13,8 +13,11 @@ function pattern(nBytes: number): Uint8Array {
   });
 }
 
-describe.each(["panels", "columns"] as const)("%s", (layout) => {
-  test.each(DTYPES_WITH_LAYOUTS)("of %s go back to the same rows", (dtype: WeightDType) => {
+describe.each([
+  { layout: "panels", has: hasPanels },
+  { layout: "columns", has: hasLayouts },
+] as const)("$layout", ({ layout, has }) => {
+  test.each(WEIGHT_DTYPES.filter(has))("of %s go back to the same rows", (dtype: WeightDType) => {
     const block = DTYPES[dtype].blockElements;
     for (const shape of [
       [1, block],
@@ -30,8 +33,13 @@ describe.each(["panels", "columns"] as const)("%s", (layout) => {
     }
   });
 
-  test("types that have rows only, and lengths that do not fit, are refused", () => {
-    expect(() => layoutByteLength(layout, "q4_k", [16, 256])).toThrow(UsageError);
+  test("types without it, and lengths that do not fit, are refused", () => {
+    for (const dtype of WEIGHT_DTYPES.filter((other) => !has(other))) {
+      expect(() => layoutByteLength(layout, dtype, [16, 256])).toThrow(UsageError);
+    }
+    expect(() => layoutByteLength(layout, "f64", [16, 256])).toThrow(
+      `matrices of f64 are kept in rows; ${layout} were asked for.`,
+    );
     const rows = new Uint8Array(64);
     expect(() => packMatrix(layout, "f32", [1, 16], rows, new Uint8Array(64))).toThrow(ShapeError);
     expect(() => layoutByteLength(layout, "f32", [16])).toThrow(ShapeError);
@@ -55,6 +63,15 @@ test("a panel of q8_0 holds scales, then four biased quants of each output", () 
   // the second word of output 3: its inputs 4 to 7
   const word = packed.subarray(32 + 64 + 12, 32 + 64 + 16);
   expect([...word]).toEqual([...rows.subarray(3 * 34 + 6, 3 * 34 + 10)].map((q) => q ^ 0x80));
+});
+
+test("a panel of super-blocks holds the fields that a block ends with before its words", () => {
+  const rows = pattern(16 * 210);
+  const packed = new Uint8Array(16 * 210);
+  packMatrix("panels", "q6_k", [16, 256], rows, packed);
+  expect([...packed.subarray(2, 4)]).toEqual([...rows.subarray(210 + 208, 2 * 210)]);
+  // the last word of output 3: scales of its last four sub-blocks
+  expect([...packed.subarray(-64 + 12, -64 + 16)]).toEqual([...rows.subarray(3 * 210 + 204, 3 * 210 + 208)]);
 });
 
 test("columns hold an input's quants of all outputs, of 4 bits two in a byte", () => {

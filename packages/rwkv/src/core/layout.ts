@@ -6,9 +6,12 @@
 //   panels    16 outputs together, so that a vector holds a value of each and a sum over the inputs crosses no lane.
 //             For each panel of 16 rows (the last one filled up with zero rows):
 //               plain types   for each input: its weights of the 16 outputs
-//               blocks        for each block of inputs: each f16 field of the 16 outputs, then words of four bytes:
+//               blocks        for each block of inputs: each f16 field of the 16 outputs, then all else of the block in
+//                             its order, as words of four bytes of each output:
 //                             | 16 x f16 d | 16 x f16 m, if any | n x (16 outputs x 4 bytes) |
-//             Four bytes are four consecutive inputs of one output, what a lane of an int8 dot product takes.
+//             Four bytes are four consecutive inputs of one output, what a lane of an int8 dot product takes. Fields are
+//             taken to the front where a block ends with them (q2_k, q3_k, q6_k); packed scales and fifth bits are words
+//             like quants.
 //
 //   columns   one input after the other, so that an input that is zero costs nothing, not even the reading. Outputs are
 //             padded to a multiple of 64, n of them:
@@ -17,9 +20,10 @@
 //                             block n bytes, or n / 2 bytes where two 4-bit quants share one: of each segment of 64
 //                             outputs byte j holds output j in its low and output j + 32 in its high nibble
 //
-// In panels and columns 8-bit quants are kept as q + 128. Types with other blocks than `BLOCK_FIELDS` keep their rows.
+// In panels and columns the quants of q8_0 and q8 are kept as q + 128. Columns are there for blocks that are one scale, a
+// minimum or none, and quants of 4 or 8 bits.
 
-import { byteLengthOf, DTYPES, type WeightDType } from "./dtype.ts";
+import { byteLengthOf, DTYPES, isQuantized, type QuantDType, type WeightDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 
 export type WeightLayout = "rows" | "panels" | "columns";
@@ -30,33 +34,49 @@ export const PANEL_OUTPUTS = 16;
 export const COLUMN_OUTPUTS = 64;
 
 interface BlockFields {
-  /** f16 numbers that a block begins with: d, or d and m. */
+  /** f16 numbers of a block: d, or d and a minimum. */
   readonly nHalves: number;
-  /** Whether a byte holds two quants, that of the first and that of the second half of the block. */
-  readonly hasNibbles: boolean;
+  /** Where they stand; the other bytes are words before or after them. */
+  readonly halvesAt: number;
+  /**
+   * What the other bytes are: quants of 8 bits; of 4 bits, two in a byte, that of the first and that of the second half
+   * of the block; or more than columns can be made of.
+   */
+  readonly quants: "bytes" | "nibbles" | "other";
 }
 
-/** Blocks that panels and columns can be made of. */
-const BLOCK_FIELDS: Readonly<Partial<Record<WeightDType, BlockFields>>> = {
-  q4_0: { nHalves: 1, hasNibbles: true },
-  q4_1: { nHalves: 2, hasNibbles: true },
-  q8_0: { nHalves: 1, hasNibbles: false },
-  q8: { nHalves: 1, hasNibbles: false },
-  q4: { nHalves: 2, hasNibbles: true },
-  nf4: { nHalves: 1, hasNibbles: true },
+const BLOCK_FIELDS: Readonly<Record<QuantDType, BlockFields>> = {
+  q4_0: { nHalves: 1, halvesAt: 0, quants: "nibbles" },
+  q4_1: { nHalves: 2, halvesAt: 0, quants: "nibbles" },
+  q5_0: { nHalves: 1, halvesAt: 0, quants: "other" },
+  q5_1: { nHalves: 2, halvesAt: 0, quants: "other" },
+  q8_0: { nHalves: 1, halvesAt: 0, quants: "bytes" },
+  q2_k: { nHalves: 2, halvesAt: 80, quants: "other" },
+  q3_k: { nHalves: 1, halvesAt: 108, quants: "other" },
+  q4_k: { nHalves: 2, halvesAt: 0, quants: "other" },
+  q5_k: { nHalves: 2, halvesAt: 0, quants: "other" },
+  q6_k: { nHalves: 1, halvesAt: 208, quants: "other" },
+  q8: { nHalves: 1, halvesAt: 0, quants: "bytes" },
+  q4: { nHalves: 2, halvesAt: 0, quants: "nibbles" },
+  nf4: { nHalves: 1, halvesAt: 0, quants: "nibbles" },
 };
 
 /** What turns a signed byte into q + 128. */
 const TOP_BIT = 0x80;
 
-/** Whether a matrix of that type can be kept in another order than rows. */
+/** Whether a matrix of that type can be kept in panels. */
+export function hasPanels(dtype: WeightDType): boolean {
+  return dtype !== "f64";
+}
+
+/** Whether a matrix of that type can be kept in every order. */
 export function hasLayouts(dtype: WeightDType): boolean {
-  return DTYPES[dtype].blockElements === 1 ? dtype !== "f64" : BLOCK_FIELDS[dtype] !== undefined;
+  return hasPanels(dtype) && fieldsOf(dtype)?.quants !== "other";
 }
 
 /**
  * Bytes of a matrix `[out, in]` in an order.
- * @throws UsageError if the type has rows only
+ * @throws UsageError if the type does not have that order
  * @throws ShapeError if `in` is no whole number of blocks, or the shape is that of no matrix
  */
 export function layoutByteLength(layout: WeightLayout, dtype: WeightDType, shape: readonly number[]): number {
@@ -90,7 +110,7 @@ export function packMatrix(
     const from = output * rowBytes + rowAt;
     for (let i = 0; i < nBytes; i++) out[packedAt + i] = flip ^ (output < nOut ? rows[from + i]! : 0);
   });
-  if (layout === "columns" && matrix.fields?.hasNibbles === true) {
+  if (layout === "columns" && matrix.fields?.quants === "nibbles") {
     forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
       out[packedAt]! |= ((rows[output * rowBytes + rowAt]! >> rowShift) & 15) << packedShift;
     });
@@ -124,7 +144,7 @@ export function unpackMatrix(
     const to = output * rowBytes + rowAt;
     for (let i = 0; i < nBytes; i++) out[to + i] = flip ^ packed[packedAt + i]!;
   });
-  if (layout === "columns" && matrix.fields?.hasNibbles === true) {
+  if (layout === "columns" && matrix.fields?.quants === "nibbles") {
     forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
       out[output * rowBytes + rowAt]! |= ((packed[packedAt]! >> packedShift) & 15) << rowShift;
     });
@@ -145,8 +165,10 @@ function matrixOf(layout: WeightLayout, dtype: WeightDType, shape: readonly numb
   if (shape.length !== 2 || nOut === undefined || nIn === undefined) {
     throw new ShapeError(`a matrix has the shape [out, in], but [${shape.join(", ")}] was given.`);
   }
-  if (layout !== "rows" && !hasLayouts(dtype)) {
-    throw new UsageError(`matrices of ${dtype} are kept in rows only; ${layout} were asked for.`);
+  const isThere = layout === "rows" || (layout === "panels" ? hasPanels(dtype) : hasLayouts(dtype));
+  if (!isThere) {
+    const others = hasPanels(dtype) ? "rows or panels" : "rows";
+    throw new UsageError(`matrices of ${dtype} are kept in ${others}; ${layout} were asked for.`);
   }
   const { blockElements, blockBytes } = DTYPES[dtype];
   return {
@@ -154,8 +176,13 @@ function matrixOf(layout: WeightLayout, dtype: WeightDType, shape: readonly numb
     rowBytes: byteLengthOf(dtype, [nIn]),
     blockElements,
     blockBytes,
-    fields: BLOCK_FIELDS[dtype] ?? null,
+    fields: fieldsOf(dtype),
   };
+}
+
+/** Null for plain types. */
+function fieldsOf(dtype: WeightDType): BlockFields | null {
+  return isQuantized(dtype) ? BLOCK_FIELDS[dtype] : null;
 }
 
 function paddedOutputs(layout: WeightLayout, nOut: number): number {
@@ -193,18 +220,20 @@ function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
   const { nOut, rowBytes, blockBytes, fields } = matrix;
   const fieldBytes = 2 * (fields?.nHalves ?? 0);
   const quantBytes = fields === null ? blockBytes : 4;
-  const flip = fields?.hasNibbles === false ? TOP_BIT : 0;
+  const flip = fields?.quants === "bytes" ? TOP_BIT : 0;
+  const halvesAt = fields?.halvesAt ?? 0;
+  const wordsAt = halvesAt === 0 ? fieldBytes : 0;
   let packedAt = 0;
   for (let panel = 0; panel < nOut; panel += PANEL_OUTPUTS) {
-    for (let block = 0; block < rowBytes; block += blockBytes) {
-      for (let at = 0; at < blockBytes;) {
-        const isField = at < fieldBytes;
-        const nBytes = isField ? 2 : quantBytes;
-        for (let output = panel; output < panel + PANEL_OUTPUTS; output++, packedAt += nBytes) {
-          visit(packedAt, output, block + at, nBytes, isField ? 0 : flip);
-        }
-        at += nBytes;
+    const visitPanel = (rowAt: number, nBytes: number, flipped: number): void => {
+      for (let output = panel; output < panel + PANEL_OUTPUTS; output++, packedAt += nBytes) {
+        visit(packedAt, output, rowAt, nBytes, flipped);
       }
+    };
+    for (let block = 0; block < rowBytes; block += blockBytes) {
+      for (let at = 0; at < fieldBytes; at += 2) visitPanel(block + halvesAt + at, 2, 0);
+      const end = block + wordsAt + blockBytes - fieldBytes;
+      for (let at = block + wordsAt; at < end; at += quantBytes) visitPanel(at, quantBytes, flip);
     }
   }
 }
@@ -216,7 +245,7 @@ function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
   const fieldBytes = 2 * (fields?.nHalves ?? 0);
   const quantBytes = fields === null ? blockBytes : 1;
   for (let block = 0; block < rowBytes; block += blockBytes) {
-    const end = fields?.hasNibbles === true ? fieldBytes : blockBytes;
+    const end = fields?.quants === "nibbles" ? fieldBytes : blockBytes;
     let packedAt = nPadded * block;
     for (let at = 0; at < end;) {
       const isField = at < fieldBytes;

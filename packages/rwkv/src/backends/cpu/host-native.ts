@@ -1,7 +1,7 @@
 // Programs in the native addon: weights lie behind the memory that 32-bit addresses reach, in the order that the kernels
 // read, and threads of the addon run a step while JavaScript goes on.
 
-import { byteLengthOf, type WeightDType } from "../../core/dtype.ts";
+import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { layoutByteLength } from "../../core/layout.ts";
 import type { NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
@@ -13,9 +13,6 @@ import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
 const NAMES = { avx512: "AVX-512", avx2: "AVX2" } as const;
-
-/** Types whose panels the kernels read; rows of the others are decoded. */
-const PACKED_DTYPES: ReadonlySet<WeightDType> = new Set(["f32", "f16", "bf16", "q8_0", "q4_0"]);
 
 /** What an addon must have been built for. */
 export const NATIVE_LAYOUT = Object.entries(abi)
@@ -73,7 +70,7 @@ function placeWeight(
   { name, shape, dtype }: WeightUpload,
 ): WeightPlace {
   const [nOut = 1, nIn] = shape;
-  const layout = nIn === undefined || !PACKED_DTYPES.has(dtype) ? "rows" : "panels";
+  const layout = nIn === undefined ? "rows" : "panels"; // f64, which has no panels, was refused
   const rowsByteLength = byteLengthOf(dtype, shape);
   const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
   const place = addon.placeWeight(memory, byteLength);
