@@ -1,5 +1,6 @@
 // Products with activations rounded to 8 bits, on every kernel set: near the formula at the head of
-// packages/native/src/kernels/activations.h, and the same bits for a row alone, among others, and on other kernels.
+// packages/native/src/kernels/activations.h, and the same bits for a row alone, among others, on other kernels, and for a
+// matrix that comes in panels already.
 
 import { describe, expect, test } from "vitest";
 import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
@@ -11,6 +12,7 @@ import {
 } from "../../packages/rwkv/src/backends/cpu/testing.ts";
 import type { NativeAddon } from "../../packages/rwkv/src/core/native.ts";
 import { DTYPES, isDType, isQuantized, type QuantDType } from "../../packages/rwkv/src/core/dtype.ts";
+import { layoutByteLength, packMatrix, type WeightLayout } from "../../packages/rwkv/src/core/layout.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { storedWeight, uniform } from "../contract/data.ts";
 import { roundings } from "../contract/limits.ts";
@@ -38,9 +40,17 @@ async function products(
   backend: Backend,
   dtype: QuantDType,
   x: Float32Array,
+  layout: WeightLayout = "rows",
 ): Promise<{ together: Float32Array; alone: Float32Array }> {
   const builder = backend.createBuilder({ maxRows: N_ROWS, activations: "int8" });
-  const w = await builder.weight(uploadOf("w", [N_OUT, N_IN], weightOf(dtype).bytes, dtype));
+  const shape = [N_OUT, N_IN];
+  const bytes = new Uint8Array(layoutByteLength(layout, dtype, shape));
+  packMatrix(layout, dtype, shape, weightOf(dtype).bytes, bytes);
+  const w = await builder.weight({
+    ...uploadOf("w", shape, bytes, dtype),
+    layout,
+    byteLength: bytes.byteLength,
+  });
   const program = await buildProgram(builder, N_IN, N_OUT, (inputs) => {
     const product = builder.scratch("product", [N_OUT], "token");
     return (ops) => {
@@ -104,7 +114,7 @@ describe.skipIf(NATIVE.length === 0)("int8 products", () => {
           }
         }
         expect(alone).toEqual(together);
-        results.push(together);
+        results.push(together, (await products(await create(), dtype, rows, "panels")).together);
       }
       for (const result of results) expect(result).toEqual(results[0]);
     },

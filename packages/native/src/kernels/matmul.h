@@ -53,15 +53,6 @@ INLINE void storePanel(const Product& product, size_t row, size_t output, P valu
   }
 }
 
-/**
- * Asks for the `n` bytes that follow `distance` behind `p`. A single row reads each weight once, and a processor does not
- * look ahead beyond a page by itself.
- */
-INLINE void prefetch(const void* p, size_t distance, size_t n) {
-  const char* ahead = static_cast<const char*>(p) + distance;
-  UNROLL for (size_t i = 0; i < n; i += 64) __builtin_prefetch(ahead + i);
-}
-
 /** PANELS panels from `output` on times ROWS rows from `row` on. */
 template <size_t PANELS, size_t ROWS, typename T>
 static void tile(const Product& product, const T* w, size_t output, size_t row) {
@@ -76,9 +67,6 @@ static void tile(const Product& product, const T* w, size_t output, size_t row) 
   }
   for (size_t k = 0; k < nIn; k++) {
     P weights[PANELS];
-    if (ROWS == 1 && k * sizeof(T) * PANEL % 64 == 0) {
-      UNROLL for (size_t p = 0; p < PANELS; p++) prefetch(panels[p] + k * PANEL, 1024, 64);
-    }
     UNROLL for (size_t p = 0; p < PANELS; p++) weights[p] = panelLoad(panels[p] + k * PANEL);
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       const P x = panelSplat(xs[r][k]);

@@ -36,7 +36,6 @@ static void tileInt8(const Product& product, const QuantBlock* x, size_t output,
   for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--) {
     Scales<T> scales[PANELS];
     UNROLL for (size_t p = 0; p < PANELS; p++) {
-      if constexpr (ROWS == 1) prefetch(panels[p], 4096, PANEL * T::BYTES);
       T::scales(panels[p], scales[p]);
     }
     for (size_t group = 0; group < T::GROUPS; group++) {

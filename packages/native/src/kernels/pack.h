@@ -12,7 +12,6 @@ static void packPlain(T* panel, const T* rows, size_t nIn) {
 template <typename T>
 static void packBlocks(char* panel, const char* rows, size_t rowBytes) {
   constexpr size_t FIELD_BYTES = 2 * T::HALVES;
-  constexpr size_t WORDS_AT = T::HALVES_AT == 0 ? FIELD_BYTES : 0;
   constexpr size_t N_WORDS = (T::BYTES - FIELD_BYTES) / 4;
   for (size_t at = 0; at < rowBytes; at += T::BYTES, panel += PANEL * T::BYTES) {
     for (size_t r = 0; r < PANEL; r++) {
@@ -21,7 +20,7 @@ static void packBlocks(char* panel, const char* rows, size_t rowBytes) {
         __builtin_memcpy(panel + 2 * (half * PANEL + r), block + T::HALVES_AT + 2 * half, 2);
       }
       for (size_t word = 0; word < N_WORDS; word++) {
-        const uint32_t bytes = wordAt(block, WORDS_AT + 4 * word) ^ T::FLIP;
+        const uint32_t bytes = wordAt(block, T::rowWord(word)) ^ T::FLIP;
         __builtin_memcpy(panel + PANEL * FIELD_BYTES + 4 * (word * PANEL + r), &bytes, 4);
       }
     }

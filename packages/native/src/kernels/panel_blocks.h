@@ -4,6 +4,7 @@
 // A block type says
 //   ELEMENTS, BYTES    what one output's block has
 //   HALVES, HALVES_AT  how many f16 fields it has, and where they stand in a row's block
+//   rowWord            where a word stands in a row's block
 //   FLIP               what a word is combined with (xor) on its way into the panel
 //   ZERO               a quant is the unpacked byte less ZERO
 //   WIDTH              inputs that share a scale, and a minimum if HAS_MINIMUM: weight = scale * quant + minimum
@@ -40,6 +41,7 @@ struct ByteBlocks {
   static constexpr int ZERO = 128;
   static constexpr bool HAS_MINIMUM = false;
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<ByteBlocks>& out) { out.scale[0] = halfOf(block, 0); }
   INLINE void quants(const uint8_t* block, size_t group, size_t, Bytes* out) {
     UNROLL for (size_t w = 0; w < BLOCK_WORDS; w++) out[w] = wordOf<HALVES>(block, BLOCK_WORDS * group + w);
@@ -71,6 +73,7 @@ struct NibbleBlocks {
   static constexpr int ZERO = Z;
   static constexpr bool HAS_MINIMUM = NHALVES == 2;
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<NibbleBlocks>& out) {
     out.scale[0] = halfOf(block, 0);
     if constexpr (HAS_MINIMUM) out.minimum[0] = halfOf(block, 1);
@@ -92,6 +95,7 @@ struct LevelBlocks {
   static constexpr bool HAS_MINIMUM = false;
   static constexpr uint8_t LEVELS[16] = {1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255};
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<LevelBlocks>& out) { out.scale[0] = halfOf(block, 0); }
   INLINE void quants(const uint8_t* block, size_t, size_t step, Bytes* out) {
     nibblesOf64<HALVES>(block, 0, 4 * static_cast<int>(step), out);
@@ -108,6 +112,7 @@ struct FiveBitBlocks {
   static constexpr int ZERO = Z;
   static constexpr bool HAS_MINIMUM = NHALVES == 2;
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<FiveBitBlocks>& out) {
     out.scale[0] = halfOf(block, 0);
     if constexpr (HAS_MINIMUM) out.minimum[0] = halfOf(block, 1);
@@ -131,6 +136,7 @@ struct Q4K : SuperBlocks {
   static constexpr int ZERO = 0;
   static constexpr bool HAS_MINIMUM = true;
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   template <typename T>
   INLINE void scales(const uint8_t* block, Scales<T>& out) {
     const P d = halfOf(block, 0);
@@ -156,6 +162,7 @@ struct Q5K : SuperBlocks {
   static constexpr int ZERO = 0;
   static constexpr bool HAS_MINIMUM = true;
 
+  static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<Q5K>& out) { Q4K::scales(block, out); }
   INLINE void quants(const uint8_t* block, size_t, size_t step, Bytes* out) {
     nibblesOf64<HALVES>(block, 11 + BLOCK_WORDS * (step / 2), 4 * static_cast<int>(step % 2), out);
@@ -165,22 +172,30 @@ struct Q5K : SuperBlocks {
   }
 };
 
-/** q6_k: | d | 2 times 16 words of low bits | 2 times 8 words of high bits | 4 words of signed scales |, d last in rows */
+/**
+ * q6_k: | d | 4 words of signed scales | 2 times: 8 words of low bits, 8 of high bits, 8 of low bits |
+ * The order in which they are wanted: a processor looks ahead along one stream. In rows: all low, all high, scales, d.
+ */
 struct Q6K : SuperBlocks {
   static constexpr size_t BYTES = 210, HALVES = 1, HALVES_AT = 208, WIDTH = 16, GROUPS = 2, STEPS = 4;
   static constexpr int ZERO = 32;
   static constexpr bool HAS_MINIMUM = false;
 
+  static constexpr size_t rowWord(size_t i) {
+    if (i < 4) return 192 + 4 * i;
+    const size_t half = (i - 4) / 24, piece = (i - 4) / 8 % 3, within = 4 * ((i - 4) % 8);
+    return piece == 1 ? 128 + 32 * half + within : 64 * half + 16 * piece + within;
+  }
   INLINE void scales(const uint8_t* block, Scales<Q6K>& out) {
     const P d = halfOf(block, 0);
     UNROLL for (size_t i = 0; i < 16; i++) {
-      out.scale[i] = panelMul(d, byteAt(flipped(wordOf<HALVES>(block, 48 + i / 4)), static_cast<int>(i % 4), 128));
+      out.scale[i] = panelMul(d, byteAt(flipped(wordOf<HALVES>(block, i / 4)), static_cast<int>(i % 4), 128));
     }
   }
   INLINE void quants(const uint8_t* block, size_t group, size_t step, Bytes* out) {
-    nibblesOf64<HALVES>(block, 16 * group + BLOCK_WORDS * (step % 2), 4 * static_cast<int>(step / 2), out);
+    nibblesOf64<HALVES>(block, 4 + 24 * group + 16 * (step % 2), 4 * static_cast<int>(step / 2), out);
     UNROLL for (size_t w = 0; w < BLOCK_WORDS; w++) {
-      const Bytes high = bitsOf(wordOf<HALVES>(block, 32 + BLOCK_WORDS * group + w), 2 * static_cast<int>(step), 2);
+      const Bytes high = bitsOf(wordOf<HALVES>(block, 12 + 24 * group + w), 2 * static_cast<int>(step), 2);
       out[w] = bytesOr(out[w], shifted(high, 4));
     }
   }
@@ -192,6 +207,7 @@ struct Q2K : SuperBlocks {
   static constexpr int ZERO = 0;
   static constexpr bool HAS_MINIMUM = true;
 
+  static constexpr size_t rowWord(size_t i) { return 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<Q2K>& out) {
     const P d = halfOf(block, 0);
     const P minusMin = panelMinus(halfOf(block, 1));
@@ -208,26 +224,27 @@ struct Q2K : SuperBlocks {
   }
 };
 
-/** q3_k: | d | 8 words of third bits | quants as q2_k | 3 words of 6-bit scales |, d last in rows */
+/** q3_k: | d | 3 words of 6-bit scales | 8 words of third bits | quants as q2_k |, in rows scales and d last */
 struct Q3K : SuperBlocks {
   static constexpr size_t BYTES = 110, HALVES = 1, HALVES_AT = 108, WIDTH = 16;
   static constexpr int ZERO = 4;
   static constexpr bool HAS_MINIMUM = false;
 
+  static constexpr size_t rowWord(size_t i) { return i < 3 ? 96 + 4 * i : 4 * (i - 3); }
   INLINE void scales(const uint8_t* block, Scales<Q3K>& out) {
     const P d = halfOf(block, 0);
-    const Bytes tops = wordOf<HALVES>(block, 26);
+    const Bytes tops = wordOf<HALVES>(block, 2);
     UNROLL for (size_t i = 0; i < 16; i++) {
       const int quad = static_cast<int>(i / 4);
-      const Bytes low = bitsOf(wordOf<HALVES>(block, 24 + i / 4 % 2), 4 * (quad / 2), 4);
+      const Bytes low = bitsOf(wordOf<HALVES>(block, i / 4 % 2), 4 * (quad / 2), 4);
       const Bytes scale = bytesOr(low, shifted(bitsOf(tops, 2 * quad, 2), 4));
       out.scale[i] = panelMul(d, byteAt(scale, static_cast<int>(i % 4), 32));
     }
   }
   INLINE void quants(const uint8_t* block, size_t, size_t step, Bytes* out) {
     UNROLL for (size_t w = 0; w < BLOCK_WORDS; w++) {
-      const Bytes low = bitsOf(wordOf<HALVES>(block, 8 + BLOCK_WORDS * (step / 4) + w), 2 * static_cast<int>(step % 4), 2);
-      const Bytes third = bitsOf(wordOf<HALVES>(block, w), static_cast<int>(step), 1);
+      const Bytes low = bitsOf(wordOf<HALVES>(block, 11 + BLOCK_WORDS * (step / 4) + w), 2 * static_cast<int>(step % 4), 2);
+      const Bytes third = bitsOf(wordOf<HALVES>(block, 3 + w), static_cast<int>(step), 1);
       out[w] = bytesOr(low, shifted(third, 2));
     }
   }

@@ -65,13 +65,19 @@ test("a panel of q8_0 holds scales, then four biased quants of each output", () 
   expect([...word]).toEqual([...rows.subarray(3 * 34 + 6, 3 * 34 + 10)].map((q) => q ^ 0x80));
 });
 
-test("a panel of super-blocks holds the fields that a block ends with before its words", () => {
+test("a panel of q6_k holds d, then its scales, then low and high bits of each half", () => {
   const rows = pattern(16 * 210);
   const packed = new Uint8Array(16 * 210);
   packMatrix("panels", "q6_k", [16, 256], rows, packed);
-  expect([...packed.subarray(2, 4)]).toEqual([...rows.subarray(210 + 208, 2 * 210)]);
-  // the last word of output 3: scales of its last four sub-blocks
-  expect([...packed.subarray(-64 + 12, -64 + 16)]).toEqual([...rows.subarray(3 * 210 + 204, 3 * 210 + 208)]);
+  const wordOf3 = (word: number): number[] => [...packed.subarray(32 + 64 * word + 12, 32 + 64 * word + 16)];
+  const row3 = (at: number): number[] => [...rows.subarray(3 * 210 + at, 3 * 210 + at + 4)];
+  expect([...packed.subarray(6, 8)]).toEqual(row3(208).slice(0, 2));
+  expect(wordOf3(1)).toEqual(row3(192 + 4));
+  expect(wordOf3(4)).toEqual(row3(0));
+  expect(wordOf3(4 + 9)).toEqual(row3(128 + 4));
+  expect(wordOf3(4 + 16)).toEqual(row3(32));
+  expect(wordOf3(4 + 24 + 8)).toEqual(row3(160));
+  expect(wordOf3(4 + 24 + 23)).toEqual(row3(96 + 28));
 });
 
 test("columns hold an input's quants of all outputs, of 4 bits two in a byte", () => {

@@ -6,12 +6,12 @@
 //   panels    16 outputs together, so that a vector holds a value of each and a sum over the inputs crosses no lane.
 //             For each panel of 16 rows (the last one filled up with zero rows):
 //               plain types   for each input: its weights of the 16 outputs
-//               blocks        for each block of inputs: each f16 field of the 16 outputs, then all else of the block in
-//                             its order, as words of four bytes of each output:
+//               blocks        for each block of inputs: each f16 field of the 16 outputs, then all else of the block
+//                             as words of four bytes of each output:
 //                             | 16 x f16 d | 16 x f16 m, if any | n x (16 outputs x 4 bytes) |
-//             Four bytes are four consecutive inputs of one output, what a lane of an int8 dot product takes. Fields are
-//             taken to the front where a block ends with them (q2_k, q3_k, q6_k); packed scales and fifth bits are words
-//             like quants.
+//             Four bytes are four consecutive inputs of one output, what a lane of an int8 dot product takes. Words keep
+//             their order but in q3_k and q6_k, where they are put into that in which a product wants them: scales first,
+//             and of each half of q6_k 32 bytes of low bits, 32 of high bits, 32 of low bits.
 //
 //   columns   one input after the other, so that an input that is zero costs nothing, not even the reading. Outputs are
 //             padded to a multiple of 64, n of them:
@@ -34,10 +34,10 @@ export const PANEL_OUTPUTS = 16;
 export const COLUMN_OUTPUTS = 64;
 
 interface BlockFields {
-  /** f16 numbers of a block: d, or d and a minimum. */
-  readonly nHalves: number;
-  /** Where they stand; the other bytes are words before or after them. */
-  readonly halvesAt: number;
+  /** Where the f16 fields stand: d, or d and a minimum. */
+  readonly halves: readonly number[];
+  /** Where the other bytes stand, from and to, in the order of panels; whole words. */
+  readonly words: readonly (readonly [number, number])[];
   /**
    * What the other bytes are: quants of 8 bits; of 4 bits, two in a byte, that of the first and that of the second half
    * of the block; or more than columns can be made of.
@@ -46,19 +46,38 @@ interface BlockFields {
 }
 
 const BLOCK_FIELDS: Readonly<Record<QuantDType, BlockFields>> = {
-  q4_0: { nHalves: 1, halvesAt: 0, quants: "nibbles" },
-  q4_1: { nHalves: 2, halvesAt: 0, quants: "nibbles" },
-  q5_0: { nHalves: 1, halvesAt: 0, quants: "other" },
-  q5_1: { nHalves: 2, halvesAt: 0, quants: "other" },
-  q8_0: { nHalves: 1, halvesAt: 0, quants: "bytes" },
-  q2_k: { nHalves: 2, halvesAt: 80, quants: "other" },
-  q3_k: { nHalves: 1, halvesAt: 108, quants: "other" },
-  q4_k: { nHalves: 2, halvesAt: 0, quants: "other" },
-  q5_k: { nHalves: 2, halvesAt: 0, quants: "other" },
-  q6_k: { nHalves: 1, halvesAt: 208, quants: "other" },
-  q8: { nHalves: 1, halvesAt: 0, quants: "bytes" },
-  q4: { nHalves: 2, halvesAt: 0, quants: "nibbles" },
-  nf4: { nHalves: 1, halvesAt: 0, quants: "nibbles" },
+  q4_0: { halves: [0], words: [[2, 18]], quants: "nibbles" },
+  q4_1: { halves: [0, 2], words: [[4, 20]], quants: "nibbles" },
+  q5_0: { halves: [0], words: [[2, 22]], quants: "other" },
+  q5_1: { halves: [0, 2], words: [[4, 24]], quants: "other" },
+  q8_0: { halves: [0], words: [[2, 34]], quants: "bytes" },
+  q2_k: { halves: [80, 82], words: [[0, 80]], quants: "other" },
+  q3_k: {
+    halves: [108],
+    words: [
+      [96, 108],
+      [0, 96],
+    ],
+    quants: "other",
+  },
+  q4_k: { halves: [0, 2], words: [[4, 144]], quants: "other" },
+  q5_k: { halves: [0, 2], words: [[4, 176]], quants: "other" },
+  q6_k: {
+    halves: [208],
+    words: [
+      [192, 208],
+      [0, 32],
+      [128, 160],
+      [32, 64],
+      [64, 96],
+      [160, 192],
+      [96, 128],
+    ],
+    quants: "other",
+  },
+  q8: { halves: [0], words: [[2, 66]], quants: "bytes" },
+  q4: { halves: [0, 2], words: [[4, 36]], quants: "nibbles" },
+  nf4: { halves: [0], words: [[2, 34]], quants: "nibbles" },
 };
 
 /** What turns a signed byte into q + 128. */
@@ -218,11 +237,9 @@ type VisitNibble = (
 
 function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
   const { nOut, rowBytes, blockBytes, fields } = matrix;
-  const fieldBytes = 2 * (fields?.nHalves ?? 0);
-  const quantBytes = fields === null ? blockBytes : 4;
+  const { halves, words } = fields ?? { halves: [], words: [[0, blockBytes]] as const };
+  const unitBytes = fields === null ? blockBytes : 4;
   const flip = fields?.quants === "bytes" ? TOP_BIT : 0;
-  const halvesAt = fields?.halvesAt ?? 0;
-  const wordsAt = halvesAt === 0 ? fieldBytes : 0;
   let packedAt = 0;
   for (let panel = 0; panel < nOut; panel += PANEL_OUTPUTS) {
     const visitPanel = (rowAt: number, nBytes: number, flipped: number): void => {
@@ -231,9 +248,10 @@ function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
       }
     };
     for (let block = 0; block < rowBytes; block += blockBytes) {
-      for (let at = 0; at < fieldBytes; at += 2) visitPanel(block + halvesAt + at, 2, 0);
-      const end = block + wordsAt + blockBytes - fieldBytes;
-      for (let at = block + wordsAt; at < end; at += quantBytes) visitPanel(at, quantBytes, flip);
+      for (const at of halves) visitPanel(block + at, 2, 0);
+      for (const [from, to] of words) {
+        for (let at = from; at < to; at += unitBytes) visitPanel(block + at, unitBytes, flip);
+      }
     }
   }
 }
@@ -242,7 +260,7 @@ function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
 function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
   const { nOut, rowBytes, blockBytes, fields } = matrix;
   const nPadded = paddedOutputs("columns", nOut);
-  const fieldBytes = 2 * (fields?.nHalves ?? 0);
+  const fieldBytes = 2 * (fields?.halves.length ?? 0);
   const quantBytes = fields === null ? blockBytes : 1;
   for (let block = 0; block < rowBytes; block += blockBytes) {
     const end = fields?.quants === "nibbles" ? fieldBytes : blockBytes;
@@ -262,7 +280,7 @@ function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
 function forColumnNibbles(matrix: Matrix, visit: VisitNibble): void {
   const { nOut, rowBytes, blockBytes, blockElements, fields } = matrix;
   const nPadded = paddedOutputs("columns", nOut);
-  const fieldBytes = 2 * (fields?.nHalves ?? 0);
+  const fieldBytes = 2 * (fields?.halves.length ?? 0);
   const half = blockElements / 2;
   for (let block = 0; block < rowBytes; block += blockBytes) {
     const quants = nPadded * (block + fieldBytes);
