@@ -1,59 +1,55 @@
 // Products of quantised blocks with activations rounded to 8 bits (activations.h), as ggml does it. Sums of whole numbers
 // are exact; their order: matmul.h.
 
-/** acc + a step's 32 products: sums of whole numbers, scaled; then the minimum times the sum of activations. */
-template <typename T>
-INLINE P addStep(P acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock& x) {
+/** A step of 32 inputs for ROWS rows: acc + scaled sums of whole numbers, then + the minimum times sums of activations. */
+template <typename T, size_t ROWS>
+INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock* x) {
   constexpr size_t PARTS = T::WIDTH < BLOCK ? BLOCK / T::WIDTH : 1;
   constexpr size_t WORDS = BLOCK_WORDS / PARTS;
-  const P scale = panelSplat(x.scale);
   UNROLL for (size_t part = 0; part < PARTS; part++) {
     const size_t at = (step * BLOCK + part * T::WIDTH) / T::WIDTH;
-    int32_t minusSum = x.minusSum;
-    if constexpr (PARTS == 2) minusSum = part == 0 ? x.minusFirst : x.minusSum - x.minusFirst;
-    I16 total = startProducts<T::ZERO>(minusSum);
-    UNROLL for (size_t w = 0; w < WORDS; w++) {
-      total = addProducts<T::ZERO>(total, quants[part * WORDS + w], x.values + 4 * (part * WORDS + w));
+    int32_t minusSums[ROWS];
+    I16 totals[ROWS];
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
+      minusSums[r] = x[r].minusSum;
+      if constexpr (PARTS == 2) minusSums[r] = part == 0 ? x[r].minusFirst : x[r].minusSum - x[r].minusFirst;
+      totals[r] = startProducts<T::ZERO>(minusSums[r]);
     }
-    acc = panelFma(panelMul(scales.scale[at], scale), toF32(total), acc);
-    if constexpr (T::HAS_MINIMUM) {
-      const float scaledSum = PARTS == 1 ? x.scaledSum : x.scale * static_cast<float>(-minusSum);
-      acc = panelFma(scales.minimum[at], panelSplat(scaledSum), acc);
+    UNROLL for (size_t w = part * WORDS; w < (part + 1) * WORDS; w++) {
+      UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<T::ZERO>(totals[r], quants[w], x[r].values + 4 * w);
+    }
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
+      acc[r] = panelFma(panelMul(scales.scale[at], panelSplat(x[r].scale)), toF32(totals[r]), acc[r]);
+      if constexpr (T::HAS_MINIMUM) {
+        const float scaledSum = PARTS == 1 ? x[r].scaledSum : x[r].scale * static_cast<float>(-minusSums[r]);
+        acc[r] = panelFma(scales.minimum[at], panelSplat(scaledSum), acc[r]);
+      }
     }
   }
-  return acc;
 }
 
-/** PANELS panels times a group of ROWS rows. */
-template <typename T, size_t PANELS, size_t ROWS>
+/** One panel times a group of ROWS rows. */
+template <typename T, size_t ROWS>
 static void tileInt8(const Product& product, const QuantBlock* x, size_t output, size_t row) {
-  const uint8_t* panels[PANELS];
-  for (size_t p = 0; p < PANELS; p++) panels[p] = reinterpret_cast<const uint8_t*>(product.panelAt(output + p * PANEL));
-  P acc[PANELS][ROWS];
-  for (auto& sums : acc) {
-    for (P& value : sums) value = panelZero();
-  }
-  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--) {
-    Scales<T> scales[PANELS];
-    UNROLL for (size_t p = 0; p < PANELS; p++) {
-      T::scales(panels[p], scales[p]);
-    }
+  // Two sums at a time: a step of one need not wait for the step before of the same.
+  constexpr size_t AT_ONCE = ROWS % 2 == 0 ? 2 : 1;
+  const auto* panel = reinterpret_cast<const uint8_t*>(product.panelAt(output));
+  P acc[ROWS];
+  for (P& value : acc) value = panelZero();
+  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--, panel += PANEL * T::BYTES) {
+    Scales<T> scales;
+    T::scales(panel, scales);
     for (size_t group = 0; group < T::GROUPS; group++) {
       UNROLL for (size_t step = 0; step < T::STEPS; step++, x += ROWS) {
-        UNROLL for (size_t p = 0; p < PANELS; p++) {
-          Bytes quants[BLOCK_WORDS];
-          T::quants(panels[p], group, step, quants);
-          UNROLL for (size_t r = 0; r < ROWS; r++) {
-            acc[p][r] = addStep<T>(acc[p][r], scales[p], group * T::STEPS + step, quants, x[r]);
-          }
+        Bytes quants[BLOCK_WORDS];
+        T::quants(panel, group, step, quants);
+        UNROLL for (size_t r = 0; r < ROWS; r += AT_ONCE) {
+          addStep<T, AT_ONCE>(acc + r, scales, group * T::STEPS + step, quants, x + r);
         }
       }
     }
-    UNROLL for (size_t p = 0; p < PANELS; p++) panels[p] += PANEL * T::BYTES;
   }
-  UNROLL for (size_t p = 0; p < PANELS; p++) {
-    UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output + p * PANEL, acc[p][r]);
-  }
+  UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output, acc[r]);
 }
 
 template <typename T>
@@ -65,11 +61,11 @@ static void multiplyInt8(const Product& product, const Thread& thread) {
       const RowGroup group = groupAt(row, product.nRows);
       const QuantBlock* x = blocks + row * nBlocks;
       if (group.nRows == INT8_ROWS) {
-        tileInt8<T, 1, INT8_ROWS>(product, x, output, row);
+        tileInt8<T, INT8_ROWS>(product, x, output, row);
       } else if (group.nRows == 4) {
-        tileInt8<T, 1, 4>(product, x, output, row);
+        tileInt8<T, 4>(product, x, output, row);
       } else {
-        tileInt8<T, 1, 1>(product, x, output, row);
+        tileInt8<T, 1>(product, x, output, row);
       }
       row += group.nRows;
     }
