@@ -3,28 +3,38 @@
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import { ShapeError, UnsupportedError, UsageError } from "../../core/errors.ts";
-import type { Activations, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type {
+  Activations,
+  BuilderOptions,
+  Program,
+  ProgramBuilder,
+  WeightUpload,
+} from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { lower } from "./commands.ts";
 import { encodeProgram } from "./encode.ts";
-import type { HostFactory, ProgramHost } from "./host.ts";
+import type { EncodedPart, HostFactory, ProgramHost } from "./host.ts";
+import { cutIntoParts } from "./parts.ts";
 import { CpuProgram } from "./program.ts";
-import { schedule } from "./schedule.ts";
+import { schedule, type ScheduledCommand } from "./schedule.ts";
 import { Slots } from "./slots.ts";
+import { Weights } from "./weights.ts";
 
-/** @throws UsageError if maxRows is no whole number of rows */
+/**
+ * @throws UsageError if maxRows is no whole number of rows
+ * @throws DeviceError if there is no memory for the weights announced
+ */
 export function createCpuBuilder(
   hosts: HostFactory,
-  maxRows: number,
-  activations: Activations,
+  { maxRows, activations = "f32", weightByteLength = 0 }: BuilderOptions,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(hosts.create(), maxRows, activations);
+  return new CpuBuilder(hosts.create(weightByteLength), maxRows, activations);
 }
 
 class CpuBuilder implements ProgramBuilder {
@@ -33,7 +43,7 @@ class CpuBuilder implements ProgramBuilder {
   /** Null once the builder is built or disposed. */
   #host: ProgramHost | null;
   readonly #tensors: Tensor[] = [];
-  readonly #weights = new Map<Tensor, number>();
+  readonly #weights = new Weights();
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
   /** Settles when the weights asked for so far are read. */
@@ -97,23 +107,17 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
-    const commands = schedule(lowered);
-    const { arena } = host;
-    const slots = new Slots(arena, this.#initials);
-    const encoded = encodeProgram(
-      arena,
-      tensors,
-      commands,
-      this.#maxRows,
-      host.nThreads,
-      this.#activations,
-      (tensor) => (tensor.kind === "state" ? slots.offsetOf(tensor) : this.#weights.get(tensor)!),
+    const { parts, memoryOf } = cutIntoParts(lowered, (weight) => this.#weights.memoryOf(weight));
+    const slots = new Slots(host.arenas, this.#initials, memoryOf);
+    const encodedParts = parts.map(({ memory, commands }) =>
+      this.#encode(host, slots, memory, schedule(commands), tensors.length),
     );
     return new CpuProgram({
-      arena,
+      arenas: host.arenas,
       slots,
-      encoded,
-      replay: await host.start(encoded, commands),
+      parts: parts.map((part, i) => ({ ...part, encoded: encodedParts[i]!.encoded })),
+      memoryOf,
+      replay: await host.start(encodedParts),
       maxRows: this.#maxRows,
       tensors,
       weightByteLength: this.#weightByteLength,
@@ -137,8 +141,30 @@ class CpuBuilder implements ProgramBuilder {
       throw error;
     }
     place.seal();
-    this.#weights.set(tensor, place.address);
+    this.#weights.add(tensor, place);
     this.#weightByteLength += byteLength;
+  }
+
+  #encode(
+    host: ProgramHost,
+    slots: Slots,
+    memory: number,
+    commands: readonly ScheduledCommand[],
+    nTensors: number,
+  ): EncodedPart {
+    const arena = host.arenas[memory]!;
+    const weights = this.#weights;
+    for (const { operands } of commands) weights.bringTo(memory, arena, operands);
+    const encoded = encodeProgram(
+      arena,
+      nTensors,
+      commands,
+      this.#maxRows,
+      host.nThreads,
+      this.#activations,
+      (tensor) => (tensor.kind === "state" ? slots.offsetOf(tensor) : weights.addressIn(memory, tensor)),
+    );
+    return { memory, encoded, commands };
   }
 
   #takeHost(): ProgramHost {

@@ -43,7 +43,7 @@ export function dtypeNumber(dtype: WeightDType): number {
   return DTYPE_NUMBERS[dtype as KernelDType];
 }
 
-/** Where the parts of an encoded program lie. */
+/** Where the tables of an encoded command list lie. */
 export interface Encoded {
   readonly context: number;
   /** The words by which threads wait for one another. */
@@ -55,13 +55,14 @@ export interface Encoded {
 }
 
 /**
- * Takes memory for the tables of a program and writes what stays the same for all steps.
+ * Takes memory for the tables of a command list and writes what stays the same for all steps.
+ * @param nTensors - of the program; records name them by number
  * @param addressOf - of a weight its address, of a state its offset in a slot; rows get theirs with `setAddress`
  * @throws DeviceError if there is no memory
  */
 export function encodeProgram(
   arena: Arena,
-  tensors: readonly Tensor[],
+  nTensors: number,
   commands: readonly ScheduledCommand[],
   maxRows: number,
   nThreads: number,
@@ -73,7 +74,7 @@ export function encodeProgram(
   const context = arena.allocate(abi.CONTEXT_BYTES, what);
   const records = arena.allocate(commands.length * abi.RECORD_BYTES, what);
   const operands = arena.allocate(nOperands * 4, what);
-  const table = arena.allocate(tensors.length * abi.TENSOR_BYTES, what);
+  const table = arena.allocate(nTensors * abi.TENSOR_BYTES, what);
   const runs = arena.allocate(maxRows * abi.RUN_BYTES, what);
   const logitRows = arena.allocate(maxRows * 4, what);
   const panelBytes = panelElements(commands) * 4;
@@ -97,7 +98,7 @@ export function encodeProgram(
   setContext(abi.CONTEXT_N_THREADS, nThreads);
   setContext(abi.CONTEXT_CONTROL, control);
   setContext(abi.CONTEXT_INT8_ACTIVATIONS, activations === "int8" ? 1 : 0);
-  tensors.forEach((tensor) => {
+  for (const tensor of new Set(commands.flatMap(({ operands }) => operands))) {
     const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
     const isRows = tensor.rows !== "none";
     const address = isRows ? 0 : addressOf(tensor);
@@ -106,7 +107,7 @@ export function encodeProgram(
     words[at + abi.TENSOR_WIDTH / 4] = rowElements(tensor);
     words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
     words[at + abi.TENSOR_DTYPE / 4] = dtypeNumber(tensor.dtype);
-  });
+  }
   writeRecords(arena, commands, records, operands);
   return { context, control, runs, logitRows, tensors: table };
 }
