@@ -92,11 +92,12 @@ class WasmHost implements ProgramHost {
       memory = this.#replayer.createMemory();
     } catch (cause) {
       const [n, isShared] = [this.#memories.length, this.nThreads > 1];
+      const reserved = `, ${gigabytes(MEMORY_BYTES)} GB reserved at once for ${this.nThreads} threads`;
+      const held = ` The program has ${n} with ${gigabytes(this.#placedBytes)} GB of weights.`;
       throw new DeviceError(
         `${what} needs ${n > 0 ? "another" : "a"} memory of WebAssembly, but the system refuses its address space` +
-          `${isShared ? `, ${gigabytes(MEMORY_BYTES)} GB reserved at once for ${this.nThreads} threads` : ""}. ` +
-          `${n > 0 ? `The program has ${n} with ${gigabytes(this.#placedBytes)} GB of weights. ` : ""}` +
-          `Dispose other models${isShared ? ", load with one thread (threads: 1)" : ""}, or use a smaller model.`,
+          `${isShared ? reserved : ""}.${n > 0 ? held : ""} Dispose other models` +
+          `${isShared ? ", load with one thread (threads: 1)" : ""}, or use a smaller model.`,
         { cause },
       );
     }

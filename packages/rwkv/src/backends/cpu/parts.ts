@@ -87,7 +87,7 @@ function homesOf(commands: readonly Command[], memoryOfWeight: (weight: Tensor) 
   let before = anchors.find((anchor) => anchor !== null) ?? 0;
   let first = 0; // of the commands that still need a home
   for (let i = 0; i <= commands.length; i++) {
-    const anchor = i < commands.length ? anchors[i]! : before;
+    const anchor = i < commands.length ? (anchors[i] ?? null) : before;
     if (anchor === null) continue;
     let cut = i;
     if (anchor !== before) {
