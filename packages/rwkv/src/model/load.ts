@@ -142,6 +142,7 @@ async function upload(
       name,
       shape: rule.shape,
       dtype,
+      hasSparseInputs: rule.hasSparseInputs,
       byteLength: loadedByteLength(weight, options.dtype),
       async read(target, readSignal) {
         if (dtype === weight.dtype) {

@@ -1,6 +1,7 @@
 // Programs in WebAssembly: weights, tables, rows and states share a memory. Its addresses have 32 bits, so weights that
 // are too many for one go on in the next, in the order in which they come. How steps run: replay.ts and pool.ts.
 
+import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import { Arena, gigabytes, MEMORY_BYTES } from "./arena.ts";
@@ -50,8 +51,9 @@ class WasmHost implements ProgramHost {
     this.#open("the program");
   }
 
-  placeWeight({ name, byteLength }: WeightUpload): WeightPlace {
+  placeWeight({ name, shape, dtype }: WeightUpload): WeightPlace {
     const what = `weight "${name}"`;
+    const byteLength = byteLengthOf(dtype, shape);
     const most = this.#mostWeightBytes;
     if (byteLength > most) {
       throw new DeviceError(
@@ -68,6 +70,7 @@ class WasmHost implements ProgramHost {
     return {
       memory,
       address,
+      layout: "rows",
       bytes: () => arena.bytes.subarray(address, address + byteLength),
       seal: () => undefined,
       release: () => {

@@ -2,6 +2,7 @@
 // its command list. Hides whether those are WebAssembly (host-wasm.ts), where weights may need several memories, or native
 // code (host-native.ts), where one is enough.
 
+import type { WeightLayout } from "../../core/layout.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Arena } from "./arena.ts";
 import type { Encoded } from "./encode.ts";
@@ -13,10 +14,12 @@ export interface WeightPlace {
   /** The number of its memory. */
   readonly memory: number;
   readonly address: number;
-  /** As many bytes as the upload has; valid until memory is allocated. */
-  bytes(): Uint8Array;
-  /** The bytes are in; from now on only kernels read them. */
-  seal(): void;
+  /** The order that the kernels read. */
+  readonly layout: WeightLayout;
+  /** The room for them in rows or in `layout`; valid until memory is allocated. */
+  bytes(layout: WeightLayout): Uint8Array;
+  /** The bytes are in, in rows or in `layout`; from now on only kernels read them. */
+  seal(layout: WeightLayout): void;
   /** The weight was not read after all. */
   release(): void;
 }

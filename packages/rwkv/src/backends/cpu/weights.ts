@@ -3,12 +3,13 @@
 
 import type { Tensor } from "../../ops/tensor.ts";
 import type { Arena } from "./arena.ts";
+import type { Place } from "./encode.ts";
 import type { WeightPlace } from "./host.ts";
 
 export class Weights {
   readonly #places = new Map<Tensor, WeightPlace>();
-  /** Addresses of copies, for each memory that has some. */
-  readonly #copies = new Map<number, Map<Tensor, number>>();
+  /** Copies by the number of their memory. */
+  readonly #copies = new Map<number, Map<Tensor, Place>>();
 
   add(weight: Tensor, place: WeightPlace): void {
     this.#places.set(weight, place);
@@ -19,10 +20,10 @@ export class Weights {
     return this.#places.get(weight)!.memory;
   }
 
-  /** Its address in the memory of that number, which it was placed in or brought to. */
-  addressIn(memory: number, weight: Tensor): number {
+  /** Where it is found in the memory of that number, which it was placed in or brought to. */
+  placeIn(memory: number, weight: Tensor): Place {
     const place = this.#places.get(weight)!;
-    return place.memory === memory ? place.address : this.#copies.get(memory)!.get(weight)!;
+    return place.memory === memory ? place : this.#copies.get(memory)!.get(weight)!;
   }
 
   /**
@@ -31,14 +32,15 @@ export class Weights {
    * @throws DeviceError if it has no room
    */
   bringTo(memory: number, arena: Arena, tensors: Iterable<Tensor>): void {
-    const copies = this.#copies.get(memory) ?? new Map<Tensor, number>();
+    const copies = this.#copies.get(memory) ?? new Map<Tensor, Place>();
     this.#copies.set(memory, copies);
     for (const tensor of tensors) {
       const place = this.#places.get(tensor);
       if (place === undefined || place.memory === memory || copies.has(tensor)) continue;
-      const address = arena.allocate(place.bytes().byteLength, `a copy of weight "${tensor.name}"`);
-      arena.bytes.set(place.bytes(), address);
-      copies.set(tensor, address);
+      const { layout } = place;
+      const address = arena.allocate(place.bytes(layout).byteLength, `a copy of weight "${tensor.name}"`);
+      arena.bytes.set(place.bytes(layout), address);
+      copies.set(tensor, { address, layout });
     }
   }
 }
