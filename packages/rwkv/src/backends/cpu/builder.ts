@@ -40,17 +40,16 @@ export function createCpuBuilder(
 class CpuBuilder implements ProgramBuilder {
   readonly #maxRows: number;
   readonly #activations: Activations;
-  /** Null once the builder is built or disposed. */
-  #host: ProgramHost | null;
+  /** Null once the builder is built or disposed: they hold the memories. */
+  #device: { readonly host: ProgramHost; readonly weights: Weights } | null;
   readonly #tensors: Tensor[] = [];
-  readonly #weights = new Weights();
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
   constructor(host: ProgramHost, maxRows: number, activations: Activations) {
-    this.#host = host;
+    this.#device = { host, weights: new Weights() };
     this.#maxRows = maxRows;
     this.#activations = activations;
   }
@@ -87,7 +86,7 @@ class CpuBuilder implements ProgramBuilder {
 
   async build(forward: (ops: Ops) => void): Promise<Program> {
     await this.#reading;
-    const host = this.#takeHost();
+    const { host, weights } = this.#takeDevice();
     if (!this.#tensors.some(({ kind }) => kind === "output")) {
       throw new UsageError("the program has no output; declare one before building.");
     }
@@ -107,10 +106,10 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
-    const { parts, memoryOf } = cutIntoParts(lowered, (weight) => this.#weights.memoryOf(weight));
+    const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
     const slots = new Slots(host.arenas, this.#initials, memoryOf);
     const encodedParts = parts.map(({ memory, commands }) =>
-      this.#encode(host, slots, memory, schedule(commands), tensors.length),
+      this.#encode(host, weights, slots, memory, schedule(commands), tensors.length),
     );
     return new CpuProgram({
       arenas: host.arenas,
@@ -125,34 +124,36 @@ class CpuBuilder implements ProgramBuilder {
   }
 
   dispose(): void {
-    this.#host = null;
+    this.#device = null;
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
     const { name } = upload;
     signal?.throwIfAborted();
-    const host = this.#host;
-    if (host === null) throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
-    const place = host.placeWeight(upload);
+    const device = this.#device;
+    if (device === null) {
+      throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
+    }
+    const place = device.host.placeWeight(upload);
     try {
       await readInto(place, upload, signal);
     } catch (error) {
       place.release();
       throw error;
     }
-    this.#weights.add(tensor, place);
+    device.weights.add(tensor, place);
     this.#weightByteLength += upload.byteLength;
   }
 
   #encode(
     host: ProgramHost,
+    weights: Weights,
     slots: Slots,
     memory: number,
     commands: readonly ScheduledCommand[],
     nTensors: number,
   ): EncodedPart {
     const arena = host.arenas[memory]!;
-    const weights = this.#weights;
     for (const { operands } of commands) weights.bringTo(memory, arena, operands);
     const encoded = encodeProgram(
       arena,
@@ -169,11 +170,11 @@ class CpuBuilder implements ProgramBuilder {
     return { memory, encoded, commands };
   }
 
-  #takeHost(): ProgramHost {
-    const host = this.#host;
-    if (host === null) throw new UsageError("the program is built already; make another builder.");
-    this.#host = null;
-    return host;
+  #takeDevice(): { readonly host: ProgramHost; readonly weights: Weights } {
+    const device = this.#device;
+    if (device === null) throw new UsageError("the program is built already; make another builder.");
+    this.#device = null;
+    return device;
   }
 
   #declare(
@@ -183,7 +184,7 @@ class CpuBuilder implements ProgramBuilder {
     shape: readonly number[],
     dtype: Tensor["dtype"] = "f32",
   ): Tensor {
-    if (this.#host === null) {
+    if (this.#device === null) {
       throw new UsageError(`${kind} "${name}" is declared after the end of the building.`);
     }
     const tensor: Tensor = { index: this.#tensors.length, kind, rows, name, shape: [...shape], dtype };
