@@ -3,8 +3,10 @@
 # contract table with it, and puts the normal build back. Needs GCC and its sanitizer libraries; takes a few minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+folder="$PWD"
 
 restore() {
+  cd "$folder"
   rm -rf build
   if [ -d build.normal ]; then mv build.normal build; fi
 }
