@@ -49,6 +49,7 @@ export function threadPool(
   const pacer = new Pacer();
   return {
     nThreads,
+    module,
     createMemory() {
       try {
         return createSharedMemory();

@@ -28,6 +28,8 @@ export interface Replay {
 /** The way in which all programs of a backend run. */
 export interface Replayer {
   readonly nThreads: number;
+  /** The kernels. */
+  readonly module: WebAssembly.Module;
   /** A memory for one program, one page long. */
   createMemory(): WebAssembly.Memory;
   /** @param commands - those that were encoded */
@@ -42,6 +44,7 @@ export function disposedMeanwhile(): UsageError {
 export function singleThread(module: WebAssembly.Module, pacer: Pacer): Replayer {
   return {
     nThreads: 1,
+    module,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
     async start(memory, encoded, commands) {
       return new SlicedReplay(await instantiateKernels(module, memory), encoded, commands, pacer);

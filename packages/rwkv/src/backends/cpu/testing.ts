@@ -6,7 +6,7 @@ import type { Backend, Program, ProgramBuilder, WeightUpload } from "../../ops/b
 import type { Tensor } from "../../ops/tensor.ts";
 import { backendOn } from "./cpu.ts";
 import { wasmHosts } from "./host-wasm.ts";
-import { compileKernels, instantiateKernels } from "./kernels.ts";
+import { compileKernels, findSimd, instantiateKernels } from "./kernels.ts";
 import { threadPool } from "./pool.ts";
 import type { Replayer } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
@@ -77,7 +77,7 @@ export async function threadedBackend(nThreads: number, host: ThreadHost): Promi
 }
 
 function backendOf(threads: string, replayer: Replayer): Backend {
-  return backendOn(wasmHosts(replayer, `cpu: ${threads}`));
+  return backendOn(wasmHosts(replayer, findSimd(), `cpu: ${threads}`));
 }
 
 /** Which of the threads that can go on does so next, given what each of them has yet to run before the next barrier. */
@@ -109,6 +109,7 @@ export async function interleavedBackend(
   const module = await compileKernels("own");
   const replayer: Replayer = {
     nThreads,
+    module,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
     async start(memory, { context }, commands) {
       onCommands(commands);

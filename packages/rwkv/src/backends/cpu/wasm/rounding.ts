@@ -14,7 +14,7 @@ export const ROUNDED_BYTES: usize = 80;
 /** 1.5 * 2^23: a sum of it and a small number has the nearest whole number in its lower bits. */
 const MAGIC: f32 = 12582912;
 const MAGIC_BITS: i32 = 0x4b400000;
-/** 127 / max overflows below 2^-121. */
+/** The bits of 2^-100: 127 / max overflows for what is far below. */
 const LEAST_BITS: i32 = (127 - 100) << 23;
 const INFINITY_BITS: i32 = 0x7f800000;
 

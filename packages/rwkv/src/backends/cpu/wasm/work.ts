@@ -17,7 +17,7 @@ import {
   RECORD_BARRIER,
   RECORD_BYTES,
 } from "../abi.ts";
-import { run } from "./run.ts";
+import { isFinitePanels, pack, run } from "./run.ts";
 
 /**
  * Looks at a word before sleeping, some hundred microseconds of them at a barrier: threads with equal work arrive that
@@ -100,4 +100,4 @@ export function work(context: usize, thread: i32): void {
 
 // Exported so that it stays a function of its own: inside `work`, which never returns, the engine could not replace the
 // baseline compiler's code by optimised code.
-export { run };
+export { isFinitePanels, pack, run };
