@@ -1,7 +1,13 @@
 // Programs in WebAssembly: weights and tables share one memory. How steps run: replay.ts and pool.ts.
 
 import { byteLengthOf } from "../../core/dtype.ts";
-import { hasLayouts, layoutByteLength, PANEL_OUTPUTS, unpackMatrix, type WeightLayout } from "../../core/layout.ts";
+import {
+  hasLayouts,
+  layoutByteLength,
+  PANEL_OUTPUTS,
+  unpackMatrix,
+  type WeightLayout,
+} from "../../core/layout.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import { Arena } from "./arena.ts";
 import { dtypeNumber } from "./encode.ts";
@@ -10,7 +16,12 @@ import { instantiatePacking, type Packing, type Simd } from "./kernels.ts";
 import type { Replayer } from "./replay.ts";
 
 export function wasmHosts(replayer: Replayer, simd: Simd, description: string): HostFactory {
-  return { description, kernels: `wasm-${simd}`, hasInt8Activations: true, create: () => createHost(replayer) };
+  return {
+    description,
+    kernels: `wasm-${simd}`,
+    hasInt8Activations: true,
+    create: () => createHost(replayer),
+  };
 }
 
 function createHost(replayer: Replayer): ProgramHost {

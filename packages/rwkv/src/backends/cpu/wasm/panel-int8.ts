@@ -3,19 +3,25 @@
 //
 //   sum = sum + (d * s) * (exact sum of q * quant) [+ m * (s * (sum of q))]     each operation rounded
 //
-// So bits depend neither on the number of rows nor on the instructions that make the exact sums. These are pairs of
-// 16-bit products, or, with relaxed SIMD, fours of 8-bit products, of which one factor must be in [0, 127]:
+// So bits depend neither on the number of rows nor on the instructions that make the exact sums. Those take a word of
+// four inputs and outputs as vectors of 16-bit pairs, or, with relaxed SIMD, of 8-bit fours, in two parts:
 //
-//   quants of 4 bits   are that factor already
-//   bytes, q + 128     take part as q for inputs of at least 0, else as -1 - q, which both are the byte with some of its
-//                      bits flipped, times |x|; what that lacks is the sum of the |x| of negative inputs
+//                               quants                   inputs a b c d
+//   bytes, q + 128              even bytes               a c
+//                               odd bytes                b d
+//   nibbles                     even + 256 * odd bytes   a c
+//                               odd bytes                b - 256 * a, d - 256 * c
+//   bytes, relaxed SIMD         q or -1 - q              |a| |b| |c| |d|
+//   nibbles, relaxed SIMD       bytes                    a b c d
+//
+// A factor of relaxed SIMD must be in [0, 127]. The quants of negative inputs become -1 - q by flipping other bits of
+// q + 128 than for q; the second part of the inputs says which. What that lacks is the sum of the |x| of those inputs.
 //
 // Inputs lie in the order in which a tile of R rows, 1 or 4, takes them. For each block:
 //
-//   | 8 words x (R x 4 bytes, R x 4 bytes) | R x f32 s | R x i32 start | R x f32 s * (sum of q) | R x 4 bytes unused |
+//   | 8 words x (R x first part, R x second part) | R x f32 s | R x i32 start | R x f32 s * (sum of q) | R x 4 unused |
 //
-// A word is of four inputs a b c d; its two parts are (a, c) and (b, d) in 16 bits; with relaxed SIMD (a, b, c, d) in
-// 8 bits, the second part, of bytes only, being the bits to flip. A sum of products begins with `start`.
+// A part has 4 bytes; a sum of products begins with `start`, which makes up for the zero point.
 
 import { DTYPE_NF4, DTYPE_Q4, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q8, DTYPE_Q8_0, PANEL_ROWS } from "../abi.ts";
 import { loadHalves } from "./half.ts";
@@ -34,41 +40,32 @@ const INPUT_SUM: usize = 72;
 const LOW: i32 = 0;
 const HIGH: i32 = 1;
 
-/** Quants of 4 bits multiply from where they lie in 16 bits; factors of the inputs make all products 2^8 too large. */
-const SHIFT: i32 = ASC_FEATURE_RELAXED_SIMD ? 0 : 8;
-
 /** Whether quants are multiplied as bytes, q + 128. */
 @inline
 function isBytes(dtype: i32): bool {
   return zeroOf(dtype) == 128;
 }
 
-/** Words as they are multiplied: of nf4 the bytes that its nibbles stand for. */
+/** The bytes that words hold, or that their low or high nibbles stand for. */
 @inline
-function prepare(dtype: i32, words: v128, part: i32): v128 {
-  if (dtype != DTYPE_NF4) return words;
+function bytesOf(dtype: i32, part: i32, words: v128): v128 {
+  if (!hasNibbles(dtype)) return words;
   return nibbleBytes(dtype, part == HIGH ? i16x8.shr_u(words, 4) : words);
 }
 
-/** What the first parts of the inputs are multiplied with. */
 @inline
-function firstOf(dtype: i32, part: i32, words: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    if (isBytes(dtype)) return words;
-    return v128.and(part == LOW ? words : i16x8.shr_u(words, 4), i8x16.splat(15));
-  }
-  return v128.and(words, i16x8.splat(isBytes(dtype) ? 0x00ff : part == LOW ? 0x000f : 0x00f0));
+function firstPart(dtype: i32, bytes: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD || !isBytes(dtype)) return bytes;
+  return v128.and(bytes, i16x8.splat(255));
 }
 
-/** What the second parts of the inputs are multiplied with. */
 @inline
-function secondOf(dtype: i32, part: i32, words: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return words;
-  if (!isBytes(dtype) && part == LOW) return v128.and(words, i16x8.splat(0x0f00));
-  return i16x8.shr_u(words, isBytes(dtype) ? 8 : 12);
+function secondPart(bytes: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return bytes;
+  return i16x8.shr_u(bytes, 8);
 }
 
-/** Adds the products of four inputs and four outputs, given the parts of both. */
+/** Adds the products of a word, given the parts of quants and inputs. */
 @inline
 function addProducts(dtype: i32, sum: v128, first: v128, second: v128, x: v128, y: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) {
@@ -81,8 +78,8 @@ function addProducts(dtype: i32, sum: v128, first: v128, second: v128, x: v128, 
 /** Four outputs of one row: adds the products of a word of inputs. */
 @inline
 function addWord(dtype: i32, part: i32, sum: v128, words: usize, x: v128, y: v128): v128 {
-  const quants = prepare(dtype, v128.load(words), part);
-  return addProducts(dtype, sum, firstOf(dtype, part, quants), secondOf(dtype, part, quants), x, y);
+  const bytes = bytesOf(dtype, part, v128.load(words));
+  return addProducts(dtype, sum, firstPart(dtype, bytes), secondPart(bytes), x, y);
 }
 
 /**
@@ -93,9 +90,8 @@ function addWord(dtype: i32, part: i32, sum: v128, words: usize, x: v128, y: v12
  */
 @inline
 function addBlock(dtype: i32, totals: usize, sum: v128, d: v128, fields: usize, numbers: usize, nRows: usize): void {
-  const whole = isBytes(dtype) ? sum : i32x4.shr_s(sum, SHIFT);
   const scale = f32x4.mul(d, v128.load32_splat(numbers));
-  let total = f32x4.add(v128.load(totals), f32x4.mul(scale, f32x4.convert_i32x4_s(whole)));
+  let total = f32x4.add(v128.load(totals), f32x4.mul(scale, f32x4.convert_i32x4_s(sum)));
   if (hasMinimum(dtype)) {
     const m = loadHalves(fields + FIELD_BYTES);
     total = f32x4.add(total, f32x4.mul(m, v128.load32_splat(numbers + 8 * nRows)));
@@ -155,99 +151,55 @@ function vector(dtype: i32, totals: usize, panel: usize, x: usize, nIn: i32): vo
   }
 }
 
-/** Half a panel times a block of four rows; as vectorBlock. */
+/** Four outputs times a block of four rows; as vectorBlock. @param stride - bytes from the totals of one row to the next */
 @inline
-function tileBlock(
-  dtype: i32,
-  part: i32,
-  totals: usize,
-  stride: usize,
-  fields: usize,
-  words: usize,
-  x: usize,
-): void {
+function tileBlock(dtype: i32, part: i32, totals: usize, stride: usize, fields: usize, words: usize, x: usize): void {
   const isPaired = hasNibbles(dtype) && !isWide(dtype);
-  let sum0a = v128.load32_splat(x, 4 * INPUT_START);
-  let sum1a = v128.load32_splat(x, 4 * INPUT_START + 4);
-  let sum2a = v128.load32_splat(x, 4 * INPUT_START + 8);
-  let sum3a = v128.load32_splat(x, 4 * INPUT_START + 12);
-  let sum0b = sum0a;
-  let sum1b = sum1a;
-  let sum2b = sum2a;
-  let sum3b = sum3a;
+  let sum0 = v128.load32_splat(x, 4 * INPUT_START);
+  let sum1 = v128.load32_splat(x, 4 * INPUT_START + 4);
+  let sum2 = v128.load32_splat(x, 4 * INPUT_START + 8);
+  let sum3 = v128.load32_splat(x, 4 * INPUT_START + 12);
   let inputs = x;
-  for (const end = words + (isPaired ? 4 : 8) * WORD_BYTES; words < end; words += WORD_BYTES, inputs += 32) {
-    const quantsA = prepare(dtype, v128.load(words), part);
-    const quantsB = prepare(dtype, v128.load(words, 16), part);
-    const firstA = firstOf(dtype, part, quantsA);
-    const firstB = firstOf(dtype, part, quantsB);
-    const secondA = secondOf(dtype, part, quantsA);
-    const secondB = secondOf(dtype, part, quantsB);
-    let a = v128.load32_splat(inputs);
-    let b = v128.load32_splat(inputs, 16);
-    sum0a = addProducts(dtype, sum0a, firstA, secondA, a, b);
-    sum0b = addProducts(dtype, sum0b, firstB, secondB, a, b);
-    a = v128.load32_splat(inputs, 4);
-    b = v128.load32_splat(inputs, 20);
-    sum1a = addProducts(dtype, sum1a, firstA, secondA, a, b);
-    sum1b = addProducts(dtype, sum1b, firstB, secondB, a, b);
-    a = v128.load32_splat(inputs, 8);
-    b = v128.load32_splat(inputs, 24);
-    sum2a = addProducts(dtype, sum2a, firstA, secondA, a, b);
-    sum2b = addProducts(dtype, sum2b, firstB, secondB, a, b);
-    a = v128.load32_splat(inputs, 12);
-    b = v128.load32_splat(inputs, 28);
-    sum3a = addProducts(dtype, sum3a, firstA, secondA, a, b);
-    sum3b = addProducts(dtype, sum3b, firstB, secondB, a, b);
-    if (isPaired) {
-      const thirdA = firstOf(dtype, HIGH, quantsA);
-      const thirdB = firstOf(dtype, HIGH, quantsB);
-      const fourthA = secondOf(dtype, HIGH, quantsA);
-      const fourthB = secondOf(dtype, HIGH, quantsB);
-      a = v128.load32_splat(inputs, 128);
-      b = v128.load32_splat(inputs, 144);
-      sum0a = addProducts(dtype, sum0a, thirdA, fourthA, a, b);
-      sum0b = addProducts(dtype, sum0b, thirdB, fourthB, a, b);
-      a = v128.load32_splat(inputs, 132);
-      b = v128.load32_splat(inputs, 148);
-      sum1a = addProducts(dtype, sum1a, thirdA, fourthA, a, b);
-      sum1b = addProducts(dtype, sum1b, thirdB, fourthB, a, b);
-      a = v128.load32_splat(inputs, 136);
-      b = v128.load32_splat(inputs, 152);
-      sum2a = addProducts(dtype, sum2a, thirdA, fourthA, a, b);
-      sum2b = addProducts(dtype, sum2b, thirdB, fourthB, a, b);
-      a = v128.load32_splat(inputs, 140);
-      b = v128.load32_splat(inputs, 156);
-      sum3a = addProducts(dtype, sum3a, thirdA, fourthA, a, b);
-      sum3b = addProducts(dtype, sum3b, thirdB, fourthB, a, b);
+  let at = words;
+  for (const end = words + (isPaired ? 4 : 8) * WORD_BYTES; at < end; at += WORD_BYTES, inputs += 32) {
+    const bytes = bytesOf(dtype, part, v128.load(at));
+    const first = firstPart(dtype, bytes);
+    const second = secondPart(bytes);
+    sum0 = addProducts(dtype, sum0, first, second, v128.load32_splat(inputs), v128.load32_splat(inputs, 16));
+    sum1 = addProducts(dtype, sum1, first, second, v128.load32_splat(inputs, 4), v128.load32_splat(inputs, 20));
+    sum2 = addProducts(dtype, sum2, first, second, v128.load32_splat(inputs, 8), v128.load32_splat(inputs, 24));
+    sum3 = addProducts(dtype, sum3, first, second, v128.load32_splat(inputs, 12), v128.load32_splat(inputs, 28));
+  }
+  if (isPaired) {
+    at = words;
+    for (const end = words + 4 * WORD_BYTES; at < end; at += WORD_BYTES, inputs += 32) {
+      const bytes = bytesOf(dtype, HIGH, v128.load(at));
+      const first = firstPart(dtype, bytes);
+      const second = secondPart(bytes);
+      sum0 = addProducts(dtype, sum0, first, second, v128.load32_splat(inputs), v128.load32_splat(inputs, 16));
+      sum1 = addProducts(dtype, sum1, first, second, v128.load32_splat(inputs, 4), v128.load32_splat(inputs, 20));
+      sum2 = addProducts(dtype, sum2, first, second, v128.load32_splat(inputs, 8), v128.load32_splat(inputs, 24));
+      sum3 = addProducts(dtype, sum3, first, second, v128.load32_splat(inputs, 12), v128.load32_splat(inputs, 28));
     }
   }
   const numbers = x + 4 * INPUT_SCALE;
-  const dA = loadHalves(fields);
-  const dB = loadHalves(fields + 8);
-  addBlock(dtype, totals, sum0a, dA, fields, numbers, 4);
-  addBlock(dtype, totals + 16, sum0b, dB, fields + 8, numbers, 4);
-  addBlock(dtype, totals + stride, sum1a, dA, fields, numbers + 4, 4);
-  addBlock(dtype, totals + stride + 16, sum1b, dB, fields + 8, numbers + 4, 4);
-  addBlock(dtype, totals + 2 * stride, sum2a, dA, fields, numbers + 8, 4);
-  addBlock(dtype, totals + 2 * stride + 16, sum2b, dB, fields + 8, numbers + 8, 4);
-  addBlock(dtype, totals + 3 * stride, sum3a, dA, fields, numbers + 12, 4);
-  addBlock(dtype, totals + 3 * stride + 16, sum3b, dB, fields + 8, numbers + 12, 4);
+  const d = loadHalves(fields);
+  addBlock(dtype, totals, sum0, d, fields, numbers, 4);
+  addBlock(dtype, totals + stride, sum1, d, fields, numbers + 4, 4);
+  addBlock(dtype, totals + 2 * stride, sum2, d, fields, numbers + 8, 4);
+  addBlock(dtype, totals + 3 * stride, sum3, d, fields, numbers + 12, 4);
 }
 
-/** A panel times four rows, one half after the other. */
+/** A panel times four rows, four outputs after the other. */
 @inline
 function tile(dtype: i32, totals: usize, stride: usize, panel: usize, x: usize, nIn: i32): void {
   const blockBytes = fieldsBytes(dtype) + <usize>nWords(dtype) * WORD_BYTES;
-  for (let half: usize = 0; half < 2; half++, totals += 32) {
-    for (let row: usize = 0; row < 4; row++) {
-      v128.store(totals + row * stride, f32x4.splat(0));
-      v128.store(totals + row * stride, f32x4.splat(0), 16);
-    }
-    let fields = panel + 16 * half;
-    let words = panel + fieldsBytes(dtype) + 32 * half;
-    let inputs = x;
-    for (const end = x + <usize>(nIn / BLOCK) * 4 * INPUT_BYTES; inputs < end; ) {
+  const end = x + <usize>(nIn / BLOCK) * 4 * INPUT_BYTES;
+  for (let four: usize = 0; four < 4; four++, totals += 16) {
+    for (let row: usize = 0; row < 4; row++) v128.store(totals + row * stride, f32x4.splat(0));
+    let fields = panel + 8 * four;
+    let words = panel + fieldsBytes(dtype) + 16 * four;
+    for (let inputs = x; inputs < end; ) {
       tileBlock(dtype, LOW, totals, stride, fields, words, inputs);
       if (isWide(dtype)) {
         inputs += 4 * INPUT_BYTES;
@@ -343,19 +295,16 @@ function storeParts(to: usize, parts: v128, nRows: usize): void {
   v128.store_lane<u32>(to + 12 * nRows, parts, 3);
 }
 
-/** What the 16-bit parts of inputs, first and second in turn, are times. */
-@inline
-function factorsOf(dtype: i32, isHigh: bool): v128 {
-  if (isBytes(dtype)) return i16x8.splat(1);
-  return isHigh ? i16x8(16, 16, 256, 256, 16, 16, 256, 256) : i16x8(256, 256, 1, 1, 256, 256, 1, 1);
-}
-
 /** Eight rounded inputs as 16-bit parts. */
 @inline
-function storeEight(dtype: i32, to: usize, rounded: usize, isHigh: bool, nRows: usize): void {
+function storeEight(dtype: i32, to: usize, rounded: usize, nRows: usize): void {
   const inputs = v128.load(rounded);
-  const pairs = i16x8.shuffle(inputs, inputs, 0, 2, 1, 3, 4, 6, 5, 7);
-  storeParts(to, i16x8.mul(pairs, factorsOf(dtype, isHigh)), nRows);
+  let parts = i16x8.shuffle(inputs, inputs, 0, 2, 1, 3, 4, 6, 5, 7);
+  if (!isBytes(dtype)) {
+    // 256 * a and 256 * c, where b and d are
+    parts = i16x8.sub(parts, i64x2.shl(i16x8.shl(parts, 8), 32));
+  }
+  storeParts(to, parts, nRows);
 }
 
 /** Sixteen rounded inputs as 8-bit parts: four words. */
@@ -380,24 +329,20 @@ function sumOfNegatives(rounded: usize): i32 {
   return i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
 }
 
-/** Writes a rounded block where a row of a tile has it. @param isOdd - whether it is the second half of a block of 64 */
-function arrange(dtype: i32, to: usize, nRows: usize, row: usize, rounded: usize, isOdd: bool): void {
+/** Writes a rounded block where a row of a tile has it. */
+function arrange(dtype: i32, to: usize, nRows: usize, row: usize, rounded: usize): void {
   const sum = load<i32>(rounded, ROUNDED_SUM);
   const scale = load<f32>(rounded, ROUNDED_SCALE);
   const words = to + 4 * row;
-  let start = 0;
+  let start = -zeroOf(dtype) * sum;
   if (ASC_FEATURE_RELAXED_SIMD) {
     storeSixteen(dtype, words, rounded, nRows);
     storeSixteen(dtype, words + 32 * nRows, rounded + 32, nRows);
-    start = isBytes(dtype) ? sumOfNegatives(rounded) : -zeroOf(dtype) * sum;
+    if (isBytes(dtype)) start = sumOfNegatives(rounded);
   } else {
-    const isFirstHigh = isWide(dtype) && isOdd;
-    const isSecondHigh = isWide(dtype) ? isOdd : true;
-    storeEight(dtype, words, rounded, isFirstHigh, nRows);
-    storeEight(dtype, words + 16 * nRows, rounded + 16, isFirstHigh, nRows);
-    storeEight(dtype, words + 32 * nRows, rounded + 32, isSecondHigh, nRows);
-    storeEight(dtype, words + 48 * nRows, rounded + 48, isSecondHigh, nRows);
-    start = (-zeroOf(dtype) * sum) << (isBytes(dtype) ? 0 : SHIFT);
+    for (let eight: usize = 0; eight < 4; eight++) {
+      storeEight(dtype, words + 16 * eight * nRows, rounded + 16 * eight, nRows);
+    }
   }
   store<f32>(words + INPUT_SCALE * nRows, scale);
   store<i32>(words + INPUT_START * nRows, start);
@@ -409,7 +354,7 @@ function roundTile(dtype: i32, to: usize, nRows: usize, x: usize, xStride: usize
   for (let row: usize = 0; row < nRows; row++, x += xStride) {
     for (let b = 0; b < nIn / BLOCK; b++) {
       roundBlock(rounded, x + <usize>(b * BLOCK) * 4);
-      arrange(dtype, to + <usize>b * nRows * INPUT_BYTES, nRows, row, rounded, (b & 1) == 1);
+      arrange(dtype, to + <usize>b * nRows * INPUT_BYTES, nRows, row, rounded);
     }
   }
 }
