@@ -83,9 +83,12 @@ export function highBf16(halves: v128): v128 {
  * infinity a wrong finite number.
  */
 @inline
-export function scaledHalves(shifted: v128): v128 {
-  return v128.and(shifted, i32x4.splat(0x8fffe000));
+export function scaledHalves(shifted: v128, mask: v128 = i32x4.splat(SCALED_HALVES_MASK)): v128 {
+  return v128.and(shifted, mask);
 }
+
+/** Sign, exponent and mantissa of what `scaledHalves` is given. */
+export const SCALED_HALVES_MASK: i32 = 0x8fffe000;
 
 /** 2^112 */
 export const HALF_SCALE: f32 = 5.192296858534828e33;

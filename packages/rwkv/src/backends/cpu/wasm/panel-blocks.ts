@@ -56,10 +56,21 @@ export function nWords(dtype: i32): i32 {
   return (isWide(dtype) ? 16 : 8) >> (hasNibbles(dtype) ? 1 : 0);
 }
 
+/** The levels of nf4 + 128, one byte each. */
+@inline
+export function nf4Bytes(): v128 {
+  return v128.xor(nf4Levels(), i8x16.splat(-128));
+}
+
+/** Bytes of `table`, given by numbers below 16. */
+@inline
+export function lookUp(table: v128, numbers: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? i8x16.relaxed_swizzle(table, numbers) : i8x16.swizzle(table, numbers);
+}
+
 /** The quants of the low nibbles, as bytes; of nf4 its levels + 128. */
 @inline
 export function nibbleBytes(dtype: i32, nibbles: v128): v128 {
   const low = lowNibbles(nibbles);
-  if (dtype != DTYPE_NF4) return low;
-  return i8x16.swizzle(v128.xor(nf4Levels(), i8x16.splat(-128)), low);
+  return dtype == DTYPE_NF4 ? lookUp(nf4Bytes(), low) : low;
 }

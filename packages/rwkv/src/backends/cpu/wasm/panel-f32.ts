@@ -6,8 +6,9 @@
 // that is made up for in the inputs, times 2^56, and half in the result, so that nothing usual leaves the range of f32.
 
 import { DTYPE_BF16, DTYPE_F16, DTYPE_F32, PANEL_ROWS } from "../abi.ts";
-import { scaledHalves } from "./half.ts";
+import { scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
 import { decodePanel, F16_RESULT_SCALE } from "./panel-decode.ts";
+import { kept } from "./simd.ts";
 
 const F16_INPUT_SCALE: f32 = 72057594037927936;
 
@@ -46,17 +47,18 @@ function vectorF32(out: usize, panel: usize, x: usize, n: i32): void {
 
 /** A vector holds eight numbers of 16 bits, in each lane that of an even output below that of the odd one behind it. */
 @inline
-function evenF16(halves: v128): v128 {
-  return scaledHalves(i32x4.shr_s(i32x4.shl(halves, 16), 3));
+function evenF16(halves: v128, mask: v128): v128 {
+  return scaledHalves(i32x4.shr_s(i32x4.shl(halves, 16), 3), mask);
 }
 
 @inline
-function oddF16(halves: v128): v128 {
-  return scaledHalves(i32x4.shr_s(halves, 3));
+function oddF16(halves: v128, mask: v128): v128 {
+  return scaledHalves(i32x4.shr_s(halves, 3), mask);
 }
 
 /** A panel of f16 times one row of n inputs, scaled by F16_INPUT_SCALE. */
 function vectorF16(out: usize, panel: usize, x: usize, n: i32): void {
+  const mask = kept(i32x4.splat(SCALED_HALVES_MASK), out);
   let even0 = f32x4.splat(0);
   let odd0 = even0;
   let even1 = even0;
@@ -65,27 +67,18 @@ function vectorF16(out: usize, panel: usize, x: usize, n: i32): void {
     const input = v128.load32_splat(x);
     const first = v128.load(panel);
     const second = v128.load(panel, 16);
-    even0 = addProduct(even0, evenF16(first), input);
-    odd0 = addProduct(odd0, oddF16(first), input);
-    even1 = addProduct(even1, evenF16(second), input);
-    odd1 = addProduct(odd1, oddF16(second), input);
+    even0 = addProduct(even0, evenF16(first, mask), input);
+    odd0 = addProduct(odd0, oddF16(first, mask), input);
+    even1 = addProduct(even1, evenF16(second, mask), input);
+    odd1 = addProduct(odd1, oddF16(second, mask), input);
   }
   const scale = f32x4.splat(F16_RESULT_SCALE);
   storePairs(out, f32x4.mul(even0, scale), f32x4.mul(odd0, scale), f32x4.mul(even1, scale), f32x4.mul(odd1, scale));
 }
 
-@inline
-function evenBf16(halves: v128): v128 {
-  return i32x4.shl(halves, 16);
-}
-
-@inline
-function oddBf16(halves: v128): v128 {
-  return v128.and(halves, i32x4.splat(0xffff0000));
-}
-
 /** A panel of bf16 times one row of n inputs. */
 function vectorBf16(out: usize, panel: usize, x: usize, n: i32): void {
+  const mask = kept(i32x4.splat(0xffff0000), out);
   let even0 = f32x4.splat(0);
   let odd0 = even0;
   let even1 = even0;
@@ -94,10 +87,10 @@ function vectorBf16(out: usize, panel: usize, x: usize, n: i32): void {
     const input = v128.load32_splat(x);
     const first = v128.load(panel);
     const second = v128.load(panel, 16);
-    even0 = addProduct(even0, evenBf16(first), input);
-    odd0 = addProduct(odd0, oddBf16(first), input);
-    even1 = addProduct(even1, evenBf16(second), input);
-    odd1 = addProduct(odd1, oddBf16(second), input);
+    even0 = addProduct(even0, i32x4.shl(first, 16), input);
+    odd0 = addProduct(odd0, v128.and(first, mask), input);
+    even1 = addProduct(even1, i32x4.shl(second, 16), input);
+    odd1 = addProduct(odd1, v128.and(second, mask), input);
   }
   storePairs(out, even0, odd0, even1, odd1);
 }
