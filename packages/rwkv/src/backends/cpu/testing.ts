@@ -6,9 +6,10 @@ import type { Backend, Program, ProgramBuilder, WeightUpload } from "../../ops/b
 import type { Tensor } from "../../ops/tensor.ts";
 import { backendOn } from "./cpu.ts";
 import { wasmHosts } from "./host-wasm.ts";
-import { compileKernels, findSimd, instantiateKernels } from "./kernels.ts";
+import { compileKernels, findSimd, instantiateKernels, type Simd } from "./kernels.ts";
+import { Pacer } from "./pacer.ts";
 import { threadPool } from "./pool.ts";
-import type { Replayer } from "./replay.ts";
+import { singleThread, type Replayer } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
 export function uploadOf(
@@ -69,6 +70,13 @@ export function seededRandom(seed: number): () => number {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** The cpu backend on the calling thread, with kernels of that kind. */
+export async function wasmBackend(simd: Simd): Promise<Backend> {
+  return backendOn(
+    wasmHosts(singleThread(await compileKernels("own", simd), new Pacer()), simd, `cpu: ${simd}`),
+  );
 }
 
 /** The cpu backend on threads that take part in every step, however small. */
