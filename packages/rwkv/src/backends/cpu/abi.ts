@@ -26,7 +26,7 @@ export const CONTEXT_N_THREADS = 44;
 export const CONTEXT_CONTROL = 48;
 /** Not 0: native threads end the step at the next barrier. Those of WebAssembly have their own word (CONTROL_ABORT). */
 export const CONTEXT_ABORT = 52;
-/** 1 if activations are rounded to 8 bits in products with weights of q8_0 and q4_0. */
+/** 1 if activations are rounded to 8 bits in products with blocks that kernels multiply so. */
 export const CONTEXT_INT8_ACTIVATIONS = 56;
 export const CONTEXT_BYTES = 64;
 

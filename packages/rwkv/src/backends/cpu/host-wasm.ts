@@ -58,14 +58,14 @@ function placeWeight(
     bytes,
     async seal(order) {
       if (layout === "rows") return;
-      const { pack, isFinitePanels } = await getPacking();
+      const packing = await getPacking();
       const rowBytes = rowsByteLength / nOut;
       if (order === "rows") {
         const scratch = arena.allocate(PANEL_OUTPUTS * rowBytes, "room to pack weights in");
-        pack(dtypeNumber(dtype), address, nOut, rowBytes, scratch);
+        packing.pack(dtypeNumber(dtype), address, nOut, rowBytes, scratch);
         arena.free(scratch);
       }
-      if (isFinitePanels(dtypeNumber(dtype), address, byteLength) === 0) {
+      if (packing.isFinitePanels(dtypeNumber(dtype), address, byteLength) === 0) {
         unpackMatrix("panels", dtype, shape, bytes("panels").slice(), bytes("rows"));
         layout = "rows";
       }
