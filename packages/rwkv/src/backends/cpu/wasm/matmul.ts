@@ -38,12 +38,12 @@ function multiplyF32(
     let rows = w;
     let o = 0;
     for (; o + 4 <= n; o += 4, rows += 4 * stride) {
-      const to = out + (<usize>o << 2);
+      const to = out + ((<usize>o) << 2);
       if (isPair) dot4x2(to, outStride, rows, stride, x, xStride, nIn);
       else dot4(to, rows, stride, x, nIn);
     }
     for (; o < n; o++, rows += stride) {
-      const to = out + (<usize>o << 2);
+      const to = out + ((<usize>o) << 2);
       store<f32>(to, dot(rows, x, nIn));
       if (isPair) store<f32>(to + outStride, dot(rows, x + xStride, nIn));
     }
@@ -64,7 +64,7 @@ function multiplyRows(
   nIn: i32,
   decoded: usize,
 ): void {
-  const decodedStride = <usize>nIn << 2;
+  const decodedStride = (<usize>nIn) << 2;
   // For one row decoded weights are used once: a few stay in the nearest cache.
   const nTogether = nRows == 1 ? 4 : PANEL_ROWS;
   for (let o = 0; o < n; o += nTogether) {
@@ -72,18 +72,18 @@ function multiplyRows(
     for (let i = 0; i < nDecoded; i++) {
       decodeRow(dtype, decoded + <usize>i * decodedStride, w + <usize>(o + i) * stride, nIn);
     }
-    multiplyF32(out + (<usize>o << 2), outStride, decoded, decodedStride, nDecoded, x, xStride, nRows, nIn);
+    multiplyF32(out + ((<usize>o) << 2), outStride, decoded, decodedStride, nDecoded, x, xStride, nRows, nIn);
   }
 }
 
 function addBias(out: usize, bias: usize, n: i32): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const at = <usize>i << 2;
+    const at = (<usize>i) << 2;
     v128.store(out + at, f32x4.add(v128.load(bias + at), v128.load(out + at)));
   }
   if (i < n) {
-    const at = <usize>i << 2;
+    const at = (<usize>i) << 2;
     storeTail(out + at, f32x4.add(loadTail(bias + at, n - i), loadTail(out + at, n - i)), n - i);
   }
 }
@@ -106,7 +106,7 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, sc
   const n = end - first;
   // Parts begin with a panel.
   const w = addressOf(wTensor) + <usize>first * stride;
-  const out = addressOf(outTensor) + (<usize>first << 2);
+  const out = addressOf(outTensor) + ((<usize>first) << 2);
 
   if (layoutOf(wTensor) == LAYOUT_ROWS) {
     multiplyRows(dtype, out, outStride, w, stride, n, x, xStride, nRows, nIn, scratch);
@@ -121,7 +121,7 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, sc
   }
 
   const hasBias = load<i32>(record, RECORD_OP) == OP_MATMUL_BIAS;
-  const bias = hasBias ? addressOf(operand(context, record, 3)) + (<usize>first << 2) : 0;
+  const bias = hasBias ? addressOf(operand(context, record, 3)) + ((<usize>first) << 2) : 0;
   const activation = load<i32>(record, RECORD_ACTIVATION);
   for (let row = 0; row < nRows; row++) {
     const to = out + <usize>row * outStride;

@@ -45,6 +45,12 @@ export function zeroOf(dtype: i32): i32 {
   return hasMinimum(dtype) ? 0 : dtype == DTYPE_Q4_0 ? 8 : 128;
 }
 
+/** Whether quants are multiplied as bytes, q + 128: those of 8 bits, and levels of nf4. */
+@inline
+export function isBytes(dtype: i32): bool {
+  return zeroOf(dtype) == 128;
+}
+
 @inline
 export function fieldsBytes(dtype: i32): usize {
   return hasMinimum(dtype) ? 2 * FIELD_BYTES : FIELD_BYTES;

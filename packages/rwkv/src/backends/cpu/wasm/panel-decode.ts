@@ -4,7 +4,16 @@
 
 import { DTYPE_BF16, DTYPE_F16, DTYPE_F32 } from "../abi.ts";
 import { highBf16, loadHalves, lowBf16, scaledHalves } from "./half.ts";
-import { FIELD_BYTES, fieldsBytes, hasMinimum, hasNibbles, nibbleBytes, nWords, WORD_BYTES, zeroOf } from "./panel-blocks.ts";
+import {
+  FIELD_BYTES,
+  fieldsBytes,
+  hasMinimum,
+  hasNibbles,
+  nibbleBytes,
+  nWords,
+  WORD_BYTES,
+  zeroOf,
+} from "./panel-blocks.ts";
 
 /** What sums over products with decoded f16 lack. */
 export const F16_RESULT_SCALE: f32 = 72057594037927936;
@@ -67,7 +76,7 @@ function decodeBlocks(dtype: i32, to: usize, panel: usize, n: i32, halfBytes: us
   const fields = fieldsBytes(dtype);
   // Of a block that one byte of each word is from: 4 inputs of 8 outputs in f32 for each word.
   const partBytes = wordsBytes * 2;
-  const end = to + (<usize>n << 5);
+  const end = to + ((<usize>n) << 5);
   while (to < end) {
     for (let four: usize = 0; four < 4; four++) {
       const d = loadHalves(panel + 8 * four);
@@ -91,7 +100,7 @@ function decodeBlocks(dtype: i32, to: usize, panel: usize, n: i32, halfBytes: us
 
 /** Writes the panel's two halves of n inputs each to `to`. */
 export function decodePanel(dtype: i32, to: usize, panel: usize, n: i32): void {
-  const halfBytes = <usize>n << 5;
+  const halfBytes = (<usize>n) << 5;
   switch (dtype) {
     case DTYPE_F32:
       decodeF32(to, panel, n, halfBytes);

@@ -32,7 +32,7 @@ function vectorF32(out: usize, panel: usize, x: usize, n: i32): void {
   let sum1 = sum0;
   let sum2 = sum0;
   let sum3 = sum0;
-  for (const end = x + (<usize>n << 2); x < end; x += 4, panel += 64) {
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 64) {
     const input = v128.load32_splat(x);
     sum0 = addProduct(sum0, v128.load(panel), input);
     sum1 = addProduct(sum1, v128.load(panel, 16), input);
@@ -63,7 +63,7 @@ function vectorF16(out: usize, panel: usize, x: usize, n: i32): void {
   let odd0 = even0;
   let even1 = even0;
   let odd1 = even0;
-  for (const end = x + (<usize>n << 2); x < end; x += 4, panel += 32) {
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 32) {
     const input = v128.load32_splat(x);
     const first = v128.load(panel);
     const second = v128.load(panel, 16);
@@ -83,7 +83,7 @@ function vectorBf16(out: usize, panel: usize, x: usize, n: i32): void {
   let odd0 = even0;
   let even1 = even0;
   let odd1 = even0;
-  for (const end = x + (<usize>n << 2); x < end; x += 4, panel += 32) {
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 32) {
     const input = v128.load32_splat(x);
     const first = v128.load(panel);
     const second = v128.load(panel, 16);
@@ -97,12 +97,12 @@ function vectorBf16(out: usize, panel: usize, x: usize, n: i32): void {
 
 /** Both halves of a decoded panel times one row, for `scale` times the sums. */
 function vectorDecoded(out: usize, halves: usize, x: usize, n: i32, scale: f32): void {
-  const halfBytes = <usize>n << 5;
+  const halfBytes = (<usize>n) << 5;
   let sum0 = f32x4.splat(0);
   let sum1 = sum0;
   let sum2 = sum0;
   let sum3 = sum0;
-  for (const end = x + (<usize>n << 2); x < end; x += 4, halves += 32) {
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4, halves += 32) {
     const input = v128.load32_splat(x);
     const second = halves + halfBytes;
     sum0 = addProduct(sum0, v128.load(halves), input);
@@ -136,7 +136,7 @@ function tileDecoded(out: usize, outStride: usize, half: usize, x: usize, xStrid
   let sum2b = sum0a;
   let sum3a = sum0a;
   let sum3b = sum0a;
-  for (const end = x + (<usize>n << 2); x < end; x += 4, x1 += 4, x2 += 4, x3 += 4, half += 32) {
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4, x1 += 4, x2 += 4, x3 += 4, half += 32) {
     const a = v128.load(half);
     const b = v128.load(half, 16);
     const input0 = v128.load32_splat(x);
@@ -163,15 +163,25 @@ function tileDecoded(out: usize, outStride: usize, half: usize, x: usize, xStrid
 function scaleInputs(to: usize, x: usize, n: i32): bool {
   let most: f32 = 0;
   for (let i = 0; i < n; i++) {
-    const value = load<f32>(x + (<usize>i << 2)) * F16_INPUT_SCALE;
+    const value = load<f32>(x + ((<usize>i) << 2)) * F16_INPUT_SCALE;
     most += value - value; // 0, or NaN for NaN and infinity
-    store<f32>(to + (<usize>i << 2), value);
+    store<f32>(to + ((<usize>i) << 2), value);
   }
   return most == 0;
 }
 
 /** @returns false if one row has no kernel of its own in that type, or has inputs that it cannot take */
-function multiplyVector(dtype: i32, out: usize, panels: usize, panelBytes: usize, n: i32, x: usize, nIn: i32, scratch: usize, last: usize): bool {
+function multiplyVector(
+  dtype: i32,
+  out: usize,
+  panels: usize,
+  panelBytes: usize,
+  n: i32,
+  x: usize,
+  nIn: i32,
+  scratch: usize,
+  last: usize,
+): bool {
   if (dtype == DTYPE_F16) {
     if (!scaleInputs(scratch, x, nIn)) return false;
     x = scratch;
@@ -183,7 +193,7 @@ function multiplyVector(dtype: i32, out: usize, panels: usize, panelBytes: usize
     if (dtype == DTYPE_F16) vectorF16(to, panels, x, nIn);
     else if (dtype == DTYPE_BF16) vectorBf16(to, panels, x, nIn);
     else vectorF32(to, panels, x, nIn);
-    if (to != out) memory.copy(out, to, <usize>(n - o) << 2);
+    if (to != out) memory.copy(out, to, (<usize>(n - o)) << 2);
   }
   return true;
 }
@@ -209,12 +219,12 @@ export function multiplyPanelsF32(
 ): void {
   if (nRows == 1 && multiplyVector(dtype, out, panels, panelBytes, n, x, nIn, scratch, last)) return;
   const scale: f32 = dtype == DTYPE_F16 ? F16_RESULT_SCALE : 1;
-  const second = scratch + (<usize>nIn << 5);
+  const second = scratch + ((<usize>nIn) << 5);
   for (let o = 0; o < n; o += PANEL_ROWS, panels += panelBytes, out += 4 * PANEL_ROWS) {
     decodePanel(dtype, scratch, panels, nIn);
     const isWhole = n - o >= PANEL_ROWS;
     const stride = isWhole ? outStride : 4 * PANEL_ROWS;
-    for (let row = 0; row < nRows; ) {
+    for (let row = 0; row < nRows;) {
       const rows = nRows - row < 4 ? 1 : 4;
       const from = x + <usize>row * xStride;
       const target = out + <usize>row * outStride;
@@ -227,7 +237,7 @@ export function multiplyPanelsF32(
       }
       if (!isWhole) {
         for (let r = 0; r < rows; r++) {
-          memory.copy(target + <usize>r * outStride, last + <usize>r * 4 * PANEL_ROWS, <usize>(n - o) << 2);
+          memory.copy(target + <usize>r * outStride, last + <usize>r * 4 * PANEL_ROWS, (<usize>(n - o)) << 2);
         }
       }
       row += rows;

@@ -17,35 +17,32 @@
 // A factor of relaxed SIMD must be in [0, 127]. The quants of negative inputs become -1 - q by flipping other bits of
 // q + 128 than for q; the second part of the inputs says which. What that lacks is the sum of the |x| of those inputs.
 //
-// Inputs lie in the order in which a tile of R rows, 1 or 4, takes them. For each block:
-//
-//   | 8 words x (R x first part, R x second part) | R x f32 s | R x i32 start | R x f32 s * (sum of q) | R x 4 unused |
-//
-// A part has 4 bytes; a sum of products begins with `start`, which makes up for the zero point.
+// Inputs lie as int8-inputs.ts puts them.
 
 import { DTYPE_NF4, DTYPE_Q4, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q8, DTYPE_Q8_0, PANEL_ROWS } from "../abi.ts";
 import { loadHalves } from "./half.ts";
-import { FIELD_BYTES, fieldsBytes, hasMinimum, hasNibbles, isWide, lookUp, nf4Bytes, nWords, WORD_BYTES, zeroOf } from "./panel-blocks.ts";
-import { BLOCK, roundBlock, ROUNDED_BYTES, ROUNDED_SCALE, ROUNDED_SUM } from "./rounding.ts";
+import { INPUT_BYTES, INPUT_SCALE, INPUT_START, roundTile } from "./int8-inputs.ts";
+import {
+  FIELD_BYTES,
+  fieldsBytes,
+  hasMinimum,
+  hasNibbles,
+  isBytes,
+  isWide,
+  lookUp,
+  nf4Bytes,
+  nWords,
+  WORD_BYTES,
+} from "./panel-blocks.ts";
+import { BLOCK } from "./rounding.ts";
 import { kept } from "./simd.ts";
 
-/** Rows that are rounded at a time, which bounds the room that they take: 80 bytes for each block of a row. */
+/** Rows that are rounded at a time, which bounds the room that they take: INPUT_BYTES for each block of a row. */
 const CHUNK_ROWS = 32;
-/** Bytes of a block of one row among the inputs, and where the numbers behind its words begin. */
-const INPUT_BYTES: usize = 80;
-const INPUT_SCALE: usize = 64;
-const INPUT_START: usize = 68;
-const INPUT_SUM: usize = 72;
 
 /** Which nibbles of words are multiplied, where bytes hold two quants. */
 const LOW: i32 = 0;
 const HIGH: i32 = 1;
-
-/** Whether quants are multiplied as bytes, q + 128. */
-@inline
-function isBytes(dtype: i32): bool {
-  return zeroOf(dtype) == 128;
-}
 
 /** The bytes that words hold, or that their low or high nibbles stand for. @param nibble - 15 in each byte */
 @inline
@@ -69,17 +66,18 @@ function secondPart(bytes: v128): v128 {
 }
 
 /**
- * What a sum of products begins with. Fours of a nibble and an input are first added up in pairs: those of a block stay
- * within 16 bits, 16 * 15 * 127, and half a vector instruction is saved for each word.
+ * Whether products are added up in 16-bit lanes, two for each output. Those of nibbles stay within them over a block,
+ * 16 * 15 * 127, and many processors have dot products of pairs, but not of fours.
  */
-@inline
-function firstSum(dtype: i32, start: usize): v128 {
-  return hasPairSums(dtype) ? i32x4.splat(0) : v128.load32_splat(start);
-}
-
 @inline
 function hasPairSums(dtype: i32): bool {
   return ASC_FEATURE_RELAXED_SIMD && !isBytes(dtype);
+}
+
+/** What a sum of products begins with. */
+@inline
+function firstSum(dtype: i32, start: usize): v128 {
+  return hasPairSums(dtype) ? i32x4.splat(0) : v128.load32_splat(start);
 }
 
 /** Adds the products of a word, given the parts of quants and inputs. */
@@ -94,7 +92,17 @@ function addProducts(dtype: i32, sum: v128, first: v128, second: v128, x: v128, 
 
 /** Four outputs of one row: adds the products of a word of inputs. */
 @inline
-function addWord(dtype: i32, part: i32, sum: v128, words: usize, x: v128, y: v128, nibble: v128, even: v128, levels: v128): v128 {
+function addWord(
+  dtype: i32,
+  part: i32,
+  sum: v128,
+  words: usize,
+  x: v128,
+  y: v128,
+  nibble: v128,
+  even: v128,
+  levels: v128,
+): v128 {
   const bytes = bytesOf(dtype, part, v128.load(words), nibble, levels);
   return addProducts(dtype, sum, firstPart(dtype, bytes, even), secondPart(bytes), x, y);
 }
@@ -124,7 +132,17 @@ function addBlock(dtype: i32, totals: usize, sum: v128, d: v128, fields: usize, 
  * @param fields - the d of the block, of which the words may be those of one half
  */
 @inline
-function vectorBlock(dtype: i32, part: i32, totals: usize, fields: usize, words: usize, x: usize, nibble: v128, even: v128, levels: v128): void {
+function vectorBlock(
+  dtype: i32,
+  part: i32,
+  totals: usize,
+  fields: usize,
+  words: usize,
+  x: usize,
+  nibble: v128,
+  even: v128,
+  levels: v128,
+): void {
   const isPaired = hasNibbles(dtype) && !isWide(dtype);
   let sum0 = firstSum(dtype, x + INPUT_START);
   let sum1 = sum0;
@@ -161,12 +179,22 @@ function vector(dtype: i32, totals: usize, panel: usize, x: usize, nIn: i32): vo
   const even = kept(i16x8.splat(255), totals);
   const levels = kept(nf4Bytes(), totals);
   for (let at: usize = 0; at < 64; at += 16) v128.store(totals + at, f32x4.splat(0));
-  for (const end = x + <usize>(nIn / BLOCK) * INPUT_BYTES; x < end; ) {
+  for (const end = x + <usize>(nIn / BLOCK) * INPUT_BYTES; x < end;) {
     const words = panel + fieldsBytes(dtype);
     vectorBlock(dtype, LOW, totals, panel, words, x, nibble, even, levels);
     if (isWide(dtype)) {
       x += INPUT_BYTES;
-      vectorBlock(dtype, HIGH, totals, panel, hasNibbles(dtype) ? words : words + 8 * WORD_BYTES, x, nibble, even, levels);
+      vectorBlock(
+        dtype,
+        HIGH,
+        totals,
+        panel,
+        hasNibbles(dtype) ? words : words + 8 * WORD_BYTES,
+        x,
+        nibble,
+        even,
+        levels,
+      );
     }
     x += INPUT_BYTES;
     panel = words + <usize>nWords(dtype) * WORD_BYTES;
@@ -175,7 +203,18 @@ function vector(dtype: i32, totals: usize, panel: usize, x: usize, nIn: i32): vo
 
 /** Four outputs times a block of four rows; as vectorBlock. @param stride - bytes from the totals of one row to the next */
 @inline
-function tileBlock(dtype: i32, part: i32, totals: usize, stride: usize, fields: usize, words: usize, x: usize, nibble: v128, even: v128, levels: v128): void {
+function tileBlock(
+  dtype: i32,
+  part: i32,
+  totals: usize,
+  stride: usize,
+  fields: usize,
+  words: usize,
+  x: usize,
+  nibble: v128,
+  even: v128,
+  levels: v128,
+): void {
   const isPaired = hasNibbles(dtype) && !isWide(dtype);
   let sum0 = firstSum(dtype, x + 4 * INPUT_START);
   let sum1 = firstSum(dtype, x + 4 * INPUT_START + 4);
@@ -224,7 +263,7 @@ function tile(dtype: i32, totals: usize, stride: usize, panel: usize, x: usize, 
     for (let row: usize = 0; row < 4; row++) v128.store(totals + row * stride, f32x4.splat(0));
     let fields = panel + 8 * four;
     let words = panel + fieldsBytes(dtype) + 16 * four;
-    for (let inputs = x; inputs < end; ) {
+    for (let inputs = x; inputs < end;) {
       tileBlock(dtype, LOW, totals, stride, fields, words, inputs, nibble, even, levels);
       if (isWide(dtype)) {
         inputs += 4 * INPUT_BYTES;
@@ -311,79 +350,6 @@ function multiplyPanel(dtype: i32, nRows: i32, totals: usize, stride: usize, pan
   }
 }
 
-/** Stores the parts of eight inputs: those of two words. `to` is the first part of the first word. */
-@inline
-function storeParts(to: usize, parts: v128, nRows: usize): void {
-  v128.store_lane<u32>(to, parts, 0);
-  v128.store_lane<u32>(to + 4 * nRows, parts, 1);
-  v128.store_lane<u32>(to + 8 * nRows, parts, 2);
-  v128.store_lane<u32>(to + 12 * nRows, parts, 3);
-}
-
-/** Eight rounded inputs as 16-bit parts. */
-@inline
-function storeEight(dtype: i32, to: usize, rounded: usize, nRows: usize): void {
-  const inputs = v128.load(rounded);
-  let parts = i16x8.shuffle(inputs, inputs, 0, 2, 1, 3, 4, 6, 5, 7);
-  if (!isBytes(dtype)) {
-    // 256 * a and 256 * c, where b and d are
-    parts = i16x8.sub(parts, i64x2.shl(i16x8.shl(parts, 8), 32));
-  }
-  storeParts(to, parts, nRows);
-}
-
-/** Sixteen rounded inputs as 8-bit parts: four words. */
-@inline
-function storeSixteen(dtype: i32, to: usize, rounded: usize, nRows: usize): void {
-  const inputs = i8x16.narrow_i16x8_s(v128.load(rounded), v128.load(rounded, 16));
-  const factors = isBytes(dtype) ? i8x16.abs(inputs) : inputs;
-  const flips = v128.xor(i8x16.shr_s(inputs, 7), i8x16.splat(-128));
-  storeParts(to, i32x4.shuffle(factors, flips, 0, 4, 1, 5), nRows);
-  storeParts(to + 16 * nRows, i32x4.shuffle(factors, flips, 2, 6, 3, 7), nRows);
-}
-
-/** The sum of the sizes of the negative inputs. */
-@inline
-function sumOfNegatives(rounded: usize): i32 {
-  let sums = i32x4.splat(0);
-  for (let at: usize = 0; at < 2 * BLOCK; at += 16) {
-    const negative = i16x8.min_s(v128.load(rounded + at), i16x8.splat(0));
-    sums = i32x4.sub(sums, i32x4.dot_i16x8_s(negative, i16x8.splat(1)));
-  }
-  sums = i32x4.add(sums, i32x4.shuffle(sums, sums, 2, 3, 0, 1));
-  return i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1);
-}
-
-/** Writes a rounded block where a row of a tile has it. */
-function arrange(dtype: i32, to: usize, nRows: usize, row: usize, rounded: usize): void {
-  const sum = load<i32>(rounded, ROUNDED_SUM);
-  const scale = load<f32>(rounded, ROUNDED_SCALE);
-  const words = to + 4 * row;
-  let start = -zeroOf(dtype) * sum;
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    storeSixteen(dtype, words, rounded, nRows);
-    storeSixteen(dtype, words + 32 * nRows, rounded + 32, nRows);
-    if (isBytes(dtype)) start = sumOfNegatives(rounded);
-  } else {
-    for (let eight: usize = 0; eight < 4; eight++) {
-      storeEight(dtype, words + 16 * eight * nRows, rounded + 16 * eight, nRows);
-    }
-  }
-  store<f32>(words + INPUT_SCALE * nRows, scale);
-  store<i32>(words + INPUT_START * nRows, start);
-  store<f32>(words + INPUT_SUM * nRows, scale * <f32>sum);
-}
-
-/** Rounds the inputs of a tile. @param rounded - room for a rounded block */
-function roundTile(dtype: i32, to: usize, nRows: usize, x: usize, xStride: usize, nIn: i32, rounded: usize): void {
-  for (let row: usize = 0; row < nRows; row++, x += xStride) {
-    for (let b = 0; b < nIn / BLOCK; b++) {
-      roundBlock(rounded, x + <usize>(b * BLOCK) * 4);
-      arrange(dtype, to + <usize>b * nRows * INPUT_BYTES, nRows, row, rounded);
-    }
-  }
-}
-
 /**
  * n outputs of nRows rows.
  * @param scratch - room for 80 bytes per input
@@ -414,15 +380,15 @@ export function multiplyPanelsInt8(
     for (let o = 0; o < n; o += PANEL_ROWS) {
       const panel = panels + <usize>(o / PANEL_ROWS) * panelBytes;
       const isWhole = n - o >= PANEL_ROWS;
-      for (let row = 0; row < chunkRows; ) {
+      for (let row = 0; row < chunkRows;) {
         const rows = row < inFours ? 4 : 1;
-        const target = out + (<usize>o << 2) + <usize>(first + row) * outStride;
+        const target = out + ((<usize>o) << 2) + <usize>(first + row) * outStride;
         const totals = isWhole ? target : last;
         const stride = isWhole ? outStride : 4 * PANEL_ROWS;
         multiplyPanel(dtype, rows, totals, stride, panel, scratch + <usize>row * inputBytes, nIn);
         if (!isWhole) {
           for (let r = 0; r < rows; r++) {
-            memory.copy(target + <usize>r * outStride, last + <usize>r * 4 * PANEL_ROWS, <usize>(n - o) << 2);
+            memory.copy(target + <usize>r * outStride, last + <usize>r * 4 * PANEL_ROWS, (<usize>(n - o)) << 2);
           }
         }
         row += rows;
