@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
-import { NATIVE, type TestBackend } from "../support/backends.ts";
+import { NATIVE, WASM, type TestBackend } from "../support/backends.ts";
 import { BACKENDS } from "./backends.ts";
 import { expectClose, hasFixture, openFixture, readJson, runTokens } from "./run-model.ts";
 
@@ -61,7 +61,7 @@ const INT8_CASES = CASES.filter(({ activationRounding }) => activationRounding !
 
 for (const testCase of INT8_CASES) {
   describe(`${testCase.name} with 8-bit activations`, () => {
-    for (const backend of NATIVE) {
+    for (const backend of [WASM, ...NATIVE]) {
       test(`on ${backend.name}: no further from exact arithmetic than llama.cpp, and the same bits in any pieces`, async () => {
         const whole = await compute(backend, testCase, "int8", 64);
         const { llamaMax, llamaRms } = testCase.tol;

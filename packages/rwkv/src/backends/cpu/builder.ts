@@ -197,10 +197,10 @@ class CpuBuilder implements ProgramBuilder {
 async function readInto(place: WeightPlace, upload: WeightUpload, signal?: AbortSignal): Promise<void> {
   if (upload.layout === place.layout) {
     await upload.read(place.bytes(place.layout), signal);
-    place.seal(place.layout);
+    await place.seal(place.layout);
   } else {
     await readRows(upload, place.bytes("rows"), signal);
-    place.seal("rows");
+    await place.seal("rows");
   }
 }
 

@@ -14,12 +14,12 @@ export interface WeightPlace {
   /** The number of its memory. */
   readonly memory: number;
   readonly address: number;
-  /** The order that the kernels read. */
+  /** The order that the kernels read; once sealed, the one that the bytes are in. */
   readonly layout: WeightLayout;
   /** The room for them in rows or in `layout`; valid until memory is allocated. */
   bytes(layout: WeightLayout): Uint8Array;
   /** The bytes are in, in rows or in `layout`; from now on only kernels read them. */
-  seal(layout: WeightLayout): void;
+  seal(layout: WeightLayout): void | Promise<void>;
   /** The weight was not read after all. */
   release(): void;
 }
