@@ -28,6 +28,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
   const backend: Backend = {
     name: inner.name,
     description: inner.description,
+    nThreads: inner.nThreads,
     hasInt8Activations: inner.hasInt8Activations,
     kernels: inner.kernels,
     createBuilder(options) {

@@ -9,6 +9,7 @@
 //   sealWeight(pool, memory, buffer, address, dtype, nOut, nIn, rowBytes): undefined
 //   releaseMemory(memory): undefined
 //   step(pool, memory, context, nRecords): Promise<undefined>
+//   readBandwidth(nThreads, byteLength, nReads): number   bytes per second; waits for the end
 //
 // Pools and memories go with their handles; buffers and steps in progress keep a memory alive. `releaseMemory` does not
 // wait for that: it detaches the memory's buffer and gives the pages back as soon as no step works on them.
@@ -22,6 +23,7 @@
 #include <string>
 
 #include "abi.h"
+#include "bandwidth.h"
 #include "kernel_set.h"
 #include "memory.h"
 #include "pool.h"
@@ -251,6 +253,14 @@ napi_value step(napi_env env, napi_callback_info info) {
   return promise;
 }
 
+napi_value measureBandwidth(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  const auto at = [&](size_t i) { return number(env, arguments.values[i]); };
+  napi_value value;
+  napi_create_double(env, readBandwidth(static_cast<uint32_t>(at(0)), at(1), static_cast<uint32_t>(at(2))), &value);
+  return value;
+}
+
 napi_value initialize(napi_env env, napi_value exports) {
   const auto add = [&](const char* name, napi_callback callback) {
     napi_value function;
@@ -264,6 +274,7 @@ napi_value initialize(napi_env env, napi_value exports) {
   add("sealWeight", sealWeight);
   add("releaseMemory", releaseMemory);
   add("step", step);
+  add("readBandwidth", measureBandwidth);
   napi_set_named_property(env, exports, "layout", string(env, abi::LAYOUT));
 
   const char* names[2];

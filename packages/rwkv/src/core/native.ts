@@ -48,6 +48,11 @@ export interface NativeAddon {
   releaseMemory(memory: NativeMemory): void;
   /** Replays a command list; ends early once the abort word of the context is set. */
   step(pool: NativePool, memory: NativeMemory, context: number, nRecords: number): Promise<undefined>;
+  /**
+   * Bytes per second in which `nThreads` threads read `byteLength` bytes of memory, the best of `nReads` times; 0 if the
+   * system gives no such memory. Returns when that is done.
+   */
+  readBandwidth(nThreads: number, byteLength: number, nReads: number): number;
 }
 
 /** The addon, and the kernel set to use. */

@@ -96,6 +96,8 @@ export interface Backend {
   readonly name: string;
   /** One line for people: instruction set, threads, adapter. */
   readonly description: string;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Whether products with quantised weights can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
   /** The set of kernels in use, for reports, such as `wasm-simd`; null where there is nothing to choose from. */

@@ -20,6 +20,8 @@ export interface ModelInfo {
   readonly device: string;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Bytes of all weights in memory, the embedding included. */
   readonly weightByteLength: number;
   /** Bytes of weights that one decode step reads if none is skipped: all but the embedding, and one row of that. */

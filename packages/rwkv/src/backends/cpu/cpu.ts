@@ -52,6 +52,7 @@ export function backendOn(hosts: HostFactory): Backend {
     name: "cpu",
     description: hosts.description,
     kernels: hosts.kernels,
+    nThreads: hosts.nThreads,
     hasInt8Activations: hosts.hasInt8Activations,
     createBuilder: ({ maxRows, activations = "f32" }) => createCpuBuilder(hosts, maxRows, activations),
   };

@@ -24,6 +24,7 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
   return {
     description: `cpu: native ${NAMES[kernelSet]}, ${nThreads} ${nThreads === 1 ? "thread" : "threads"}`,
     kernels: `native-${kernelSet}`,
+    nThreads,
     hasInt8Activations: true,
     create: () => createHost(kernels, pool, nThreads),
   };

@@ -5,7 +5,13 @@ import type { HostFactory, ProgramHost } from "./host.ts";
 import type { Replayer } from "./replay.ts";
 
 export function wasmHosts(replayer: Replayer, description: string): HostFactory {
-  return { description, kernels: "wasm-simd", hasInt8Activations: false, create: () => createHost(replayer) };
+  return {
+    description,
+    kernels: "wasm-simd",
+    nThreads: replayer.nThreads,
+    hasInt8Activations: false,
+    create: () => createHost(replayer),
+  };
 }
 
 function createHost(replayer: Replayer): ProgramHost {

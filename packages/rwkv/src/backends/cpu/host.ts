@@ -37,6 +37,8 @@ export interface HostFactory {
   readonly description: string;
   /** The set of kernels, for reports. */
   readonly kernels: string;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Whether kernels can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
   /** @throws DeviceError if there is no memory */
