@@ -6,6 +6,8 @@
 //   createMemory(): memory | null
 //   memoryBuffer(memory, byteLength): ArrayBuffer     its first bytes; the buffer given before is detached
 //   placeWeight(memory, byteLength): { address, buffer } | null
+//   mapFile(memory, fileDescriptor, byteLength): number | null
+//   areFilesUnchanged(memory): boolean
 //   sealWeight(pool, memory, buffer, address, dtype, nOut, nIn, rowBytes): undefined
 //   releaseMemory(memory): undefined
 //   step(pool, memory, context, nRecords): Promise<undefined>
@@ -172,6 +174,24 @@ napi_value placeWeight(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value mapFile(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  const auto* object = handle<MemoryObject>(env, arguments.values[0]);
+  const int file = static_cast<int>(number(env, arguments.values[1]));
+  const size_t offset = object->memory->mapFile(file, number(env, arguments.values[2]));
+  if (offset == 0) return null(env);
+  napi_value address;
+  napi_create_double(env, static_cast<double>(offset), &address);
+  return address;
+}
+
+napi_value areFilesUnchanged(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  napi_value value;
+  napi_get_boolean(env, handle<MemoryObject>(env, arguments.values[0])->memory->areFilesUnchanged(), &value);
+  return value;
+}
+
 napi_value sealWeight(napi_env env, napi_callback_info info) {
   const Arguments<9> arguments(env, info);
   const PoolHandle& pool = *handle<PoolHandle>(env, arguments.values[0]);
@@ -272,6 +292,8 @@ napi_value initialize(napi_env env, napi_value exports) {
   add("createMemory", createMemory);
   add("memoryBuffer", memoryBuffer);
   add("placeWeight", placeWeight);
+  add("mapFile", mapFile);
+  add("areFilesUnchanged", areFilesUnchanged);
   add("sealWeight", sealWeight);
   add("releaseMemory", releaseMemory);
   add("step", step);

@@ -69,9 +69,10 @@ export async function loadProgram(
 
   signal?.throwIfAborted();
   const builder = backend.createBuilder({ maxRows: options.maxRows, activations: options.activations });
+  let embedding: EmbeddingTable | null = null;
   try {
     const emb = tensors.get("emb.weight")!;
-    const embedding = await readEmbeddingTable(source, emb, signal);
+    embedding = await readEmbeddingTable(source, emb, signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
@@ -91,6 +92,7 @@ export async function loadProgram(
     const inputWidths = positions === null ? [config.nEmbd] : [config.nEmbd, config.nEmbd];
     return { program, config, inputWidths, embedding, positions, initialState };
   } catch (error) {
+    embedding?.close();
     builder.dispose();
     throw error;
   }
@@ -139,6 +141,7 @@ async function upload(
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
       byteLength,
+      place: dtype === weight.dtype ? weight.place : undefined,
       async read(target, readSignal) {
         if (dtype === weight.dtype) {
           await weight.read(target, readSignal);

@@ -10,7 +10,7 @@ import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { lower } from "./commands.ts";
 import { encodeProgram } from "./encode.ts";
-import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import type { HostFactory, KernelWeight, ProgramHost, WeightPlace } from "./host.ts";
 import { CpuProgram } from "./program.ts";
 import { schedule } from "./schedule.ts";
 import { Slots } from "./slots.ts";
@@ -33,7 +33,7 @@ class CpuBuilder implements ProgramBuilder {
   /** Null once the builder is built or disposed. */
   #host: ProgramHost | null;
   readonly #tensors: Tensor[] = [];
-  readonly #weights = new Map<Tensor, WeightPlace>();
+  readonly #weights = new Map<Tensor, KernelWeight>();
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
   /** Settles when the weights asked for so far are read. */
@@ -132,14 +132,7 @@ class CpuBuilder implements ProgramBuilder {
     signal?.throwIfAborted();
     const host = this.#host;
     if (host === null) throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
-    const place = host.placeWeight(upload);
-    try {
-      await readInto(place, upload, signal);
-    } catch (error) {
-      place.release();
-      throw error;
-    }
-    this.#weights.set(tensor, place);
+    this.#weights.set(tensor, host.mapWeight?.(upload) ?? (await readWeight(host, upload, signal)));
     this.#weightByteLength += upload.byteLength;
   }
 
@@ -164,6 +157,21 @@ class CpuBuilder implements ProgramBuilder {
     this.#tensors.push(tensor);
     return tensor;
   }
+}
+
+async function readWeight(
+  host: ProgramHost,
+  upload: WeightUpload,
+  signal: AbortSignal | undefined,
+): Promise<WeightPlace> {
+  const place = host.placeWeight(upload);
+  try {
+    await readInto(place, upload, signal);
+  } catch (error) {
+    place.release();
+    throw error;
+  }
+  return place;
 }
 
 /** Bytes in an order that the kernels do not read come as rows. */

@@ -8,11 +8,15 @@ import type { Encoded } from "./encode.ts";
 import type { Replay } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
-/** Room for the bytes of one weight. */
-export interface WeightPlace {
+/** A weight as the kernels find it. */
+export interface KernelWeight {
   readonly address: number;
   /** The order that the kernels read. */
   readonly layout: WeightLayout;
+}
+
+/** Room for the bytes of one weight. */
+export interface WeightPlace extends KernelWeight {
   /** The room for them in rows or in `layout`; valid until memory is allocated. */
   bytes(layout: WeightLayout): Uint8Array;
   /** The bytes are in, in rows or in `layout`; from now on only kernels read them. */
@@ -25,6 +29,8 @@ export interface ProgramHost {
   readonly arena: Arena;
   /** Threads that share each step. */
   readonly nThreads: number;
+  /** A weight used where it lies in its file; null if it has to be read. Absent where files cannot be mapped. */
+  mapWeight?(upload: WeightUpload): KernelWeight | null;
   /** @throws DeviceError if there is no memory */
   placeWeight(upload: WeightUpload): WeightPlace;
   /**

@@ -122,7 +122,8 @@ async function readArray(reader: ByteReader, what: string, depth: number): Promi
   const elements: MetadataValue[] = [];
   if (elementType === "string") {
     const element = `an element of ${what}`;
-    for (let i = 0; i < count; i++) elements.push(bufferedString(reader) ?? (await readString(reader, element)));
+    for (let i = 0; i < count; i++)
+      elements.push(bufferedString(reader) ?? (await readString(reader, element)));
   } else if (elementType === "array") {
     for (let i = 0; i < count; i++) elements.push(await readArray(reader, what, depth + 1));
   } else {
