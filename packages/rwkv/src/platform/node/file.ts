@@ -2,7 +2,7 @@
 // error codes, and the temporary file that makes a replacement all or nothing.
 
 import { randomBytes } from "node:crypto";
-import { constants, type Stats } from "node:fs";
+import { constants, readSync, type Stats } from "node:fs";
 import { open, realpath, rename, stat, unlink, type FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ByteSink } from "../../core/byte-sink.ts";
@@ -13,6 +13,9 @@ import { openRows } from "./row-file.ts";
 
 /** Most bytes of one system call: below the limit of 2^31 - 1, and short enough to notice an abort between two. */
 const PIECE_BYTES = 64 * 2 ** 20;
+
+/** Up to so many bytes are read at once: a model has hundreds of vectors, and each promise costs more than such a read. */
+const SMALL_READ_BYTES = 64 * 2 ** 10;
 
 /**
  * Opens a file for reading.
@@ -71,6 +74,7 @@ class FileSource implements ByteSource {
   async #readPiece(target: Uint8Array, at: number, wanted: number, position: number): Promise<number> {
     if (this.#closed !== null) throw new UsageError(`${this.name} was closed and cannot be read any more.`);
     try {
+      if (wanted <= SMALL_READ_BYTES) return readSync(this.#handle.fd, target, at, wanted, position);
       return (await this.#handle.read(target, at, wanted, position)).bytesRead;
     } catch (error) {
       throw explain(error, this.name, "read");
