@@ -52,6 +52,7 @@ interface Entrant {
 
 /** One entrant's measurements. */
 interface Series {
+  readonly engine: string;
   readonly label: string;
   readonly isPeer: boolean;
   /** By round. */
@@ -183,7 +184,12 @@ async function measureInTurn(
       );
     }
   }
-  return entrants.map(({ label, isPeer }, i) => ({ label, isPeer, samples: samples[i]! }));
+  return entrants.map(({ engine, label, isPeer }, i) => ({
+    engine: engine.name,
+    label,
+    isPeer,
+    samples: samples[i]!,
+  }));
 }
 
 /** The peer's series with the better median. */
@@ -205,6 +211,7 @@ function ratioGroups(comparisons: readonly Comparison[], measure: Measure): BarG
       .filter(({ isPeer }) => !isPeer)
       .map((one) => ({
         label: one.label,
+        kind: one.engine,
         value: ratios(one, bestPeer(comparison, measure), measure),
       })),
   }));

@@ -113,9 +113,11 @@ async function main(): Promise<void> {
     const lines: Line[] = [];
     for (const [kernelsName, costs] of all) {
       if (costs.every(({ prefill }) => prefill !== null)) {
-        lines.push({ label: `prefill, ${kernelsName}`, values: costs.map(({ prefill }) => prefill) });
+        const values = costs.map(({ prefill }) => prefill);
+        lines.push({ label: `prefill, ${kernelsName}`, kind: kernelsName, isDashed: true, values });
       }
-      lines.push({ label: `decode, ${kernelsName}`, values: costs.map(({ decode }) => decode) });
+      const values = costs.map(({ decode }) => decode);
+      lines.push({ label: `decode, ${kernelsName}`, kind: kernelsName, isDashed: false, values });
       results.push({ sweep: name, kernels: kernelsName, costs });
       print(toTable(xLabel, kernelsName, costs));
     }
