@@ -25,6 +25,8 @@ import {
 import { formatSpread, spreadOf, type Spread } from "./statistics.ts";
 import { markdownTable } from "./table.ts";
 
+/** What can be varied. */
+const SWEEP_NAMES = ["threads", "prompt", "batch", "model", "position"] as const;
 const PROMPT_LENGTHS = [1, 16, 64, 256, 1024] as const;
 const BATCHES = [1, 2, 4, 8, 16] as const;
 /** Tokens of a sequence before those that are measured. */
@@ -40,7 +42,7 @@ interface Point {
 }
 
 interface Sweep {
-  readonly name: string;
+  readonly name: (typeof SWEEP_NAMES)[number];
   readonly xLabel: string;
   readonly points: readonly Point[];
 }
@@ -58,6 +60,7 @@ async function main(): Promise<void> {
     options: {
       shape: { type: "string", default: "0.4b" },
       shapes: { type: "string", default: SHAPES.map(({ name }) => name).join(",") },
+      sweeps: { type: "string", default: SWEEP_NAMES.join(",") },
       dtype: { type: "string", default: "q8_0" },
       repeat: { type: "string", default: "3" },
       threads: { type: "string", default: String(availableParallelism()) },
@@ -68,6 +71,7 @@ async function main(): Promise<void> {
   const [shape] = parseChoices("shape", values.shape, SHAPES, nameOf);
   const shapes = parseChoices("shapes", values.shapes, SHAPES, nameOf);
   const [dtype] = parseChoices("dtype", values.dtype, BENCH_DTYPES, (choice) => choice);
+  const chosen = parseChoices("sweeps", values.sweeps, SWEEP_NAMES, (name) => name);
   const repeat = parseCount("repeat", values.repeat);
   const threads = parseCount("threads", values.threads);
   const usual = { ...USUAL, threads, decodeTokens: parseCount("decode-tokens", values["decode-tokens"]) };
@@ -127,7 +131,7 @@ async function main(): Promise<void> {
     // After each sweep, so that an interrupted run leaves what it has.
     writeResult("scaling.json", `${JSON.stringify({ machine, dtype, repeat, usual, results }, null, 2)}\n`);
   };
-  for (const { name, xLabel, points } of sweeps) {
+  for (const { name, xLabel, points } of sweeps.filter((sweep) => chosen.includes(sweep.name))) {
     const all = new Map<string, Cost[]>();
     for (const one of kernels) {
       const costs: Cost[] = [];
@@ -141,6 +145,7 @@ async function main(): Promise<void> {
     }
     report(name, xLabel, name === "model" ? "" : `${shape!.name}, `, all);
   }
+  if (!chosen.includes("position")) return;
   const byPosition = new Map<string, Cost[]>();
   for (const one of kernels) {
     const model = await randomModel(MODELS_FOLDER, shape!, dtype!);
