@@ -15,20 +15,18 @@ import { DeviceError } from "../../core/errors.ts";
 export async function readBandwidth(nThreads: number, signal?: AbortSignal): Promise<number | null> {
   signal?.throwIfAborted();
   const script = fileURLToPath(new URL("./bandwidth-process.js", import.meta.url));
-  const bytesPerSecond = await new Promise<number | null>((resolve, reject) => {
+  return new Promise((resolve, reject) => {
     execFile(process.execPath, [script, String(nThreads)], { signal }, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout) as number | null);
       else reject(signal?.aborted === true ? (signal.reason as Error) : failure(stderr.trim(), error));
     });
   });
-  if (bytesPerSecond === 0) throw failure("the system gives no memory", undefined);
-  return bytesPerSecond;
 }
 
-function failure(reason: string, cause: unknown): DeviceError {
-  const found = reason === "" ? "its process was ended" : reason;
+function failure(stderr: string, cause: Error): DeviceError {
   return new DeviceError(
-    `The read bandwidth could not be measured, which takes 1 GB of memory: ${found}. Close other programs and try again.`,
+    `The read bandwidth could not be measured, which takes 1 GB of memory. Close other programs and try again. ` +
+      `The process that measures ended so: ${stderr === "" ? cause.message : stderr}`,
     { cause },
   );
 }
