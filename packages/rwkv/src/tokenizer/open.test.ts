@@ -31,6 +31,14 @@ test("a byte order mark and white space at the beginning are no hindrance", asyn
   expect((await openTokenizer(text, "t")).kind).toBe("world");
 });
 
+test("the same bytes give the same tokenizer, other bytes another", async () => {
+  const first = await openTokenizer(textForm(SMALL_VOCABULARY), "first.txt");
+  expect(await openTokenizer(textForm(SMALL_VOCABULARY), "second.txt")).toBe(first);
+  const other = await openTokenizer(jsonForm(SMALL_VOCABULARY), "first.txt");
+  expect(other).not.toBe(first);
+  expect(other.encode("a")).toEqual(first.encode("a"));
+});
+
 test.each([
   ["nothing", ""],
   ["prose", "hello"],
