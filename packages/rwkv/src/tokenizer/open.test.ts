@@ -18,7 +18,8 @@ test("the three forms are told apart by content, whatever the name", async () =>
       merges: [],
     },
   };
-  const kindOf = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> => (await openTokenizer(bytes, "tokenizer")).kind;
+  const kindOf = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
+    (await openTokenizer(bytes, "tokenizer")).kind;
   expect(await kindOf(textForm(SMALL_VOCABULARY))).toBe("world");
   expect(await kindOf(jsonForm(SMALL_VOCABULARY))).toBe("world");
   expect(await kindOf(encoder.encode(JSON.stringify(huggingFace)))).toBe("huggingface");
