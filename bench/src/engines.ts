@@ -223,5 +223,5 @@ function runProgram(
 
 /** One line. */
 export function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split("\n").at(-1)!;
+  return (error instanceof Error ? error.message : String(error)).replaceAll("\n", " ");
 }
