@@ -15,7 +15,7 @@
   "targets": [
     {
       "target_name": "rwkv_native",
-      "sources": ["src/addon.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc"],
+      "sources": ["src/addon.cc", "src/bandwidth.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc"],
       "conditions": [
         ["target_arch=='x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"], "defines": ["RWKV_X64"]}],
       ],

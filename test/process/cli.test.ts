@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { rwkv, temporaryFolder } from "../support/cli.ts";
+import { HAS_ADDON, rwkv, temporaryFolder } from "../support/cli.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
 const folder = temporaryFolder();
@@ -245,6 +245,8 @@ describe("bench", () => {
       /\| load, ms \|.*\n\| prefill of 20, tokens\/s \|.*\n\| decode of 5, tokens\/s \|/,
     );
     expect(stdout).toMatch(/\| time to first token, ms \|.*\nweights .* peak memory/);
+    const bandwidth = /\nmemory is read at [\d.]+ GB\/s, which bounds one session to [\d.]+ tokens\/s\n$/;
+    expect(stdout).toMatch(HAS_ADDON ? bandwidth : /\nthe read bandwidth of memory is not known/);
   });
 
   test("prints the fixed JSON, with null for what is not measured", async () => {
@@ -255,6 +257,8 @@ describe("bench", () => {
       decode: { tokensPerSecond: Spread };
       timeToFirstTokenMs: Spread;
       peakRssBytes: number;
+      memoryBandwidthBytesPerSecond: number | null;
+      decodeBoundTokensPerSecond: number | null;
       weightBytes: number;
       bytesReadPerToken: number;
     };
@@ -283,11 +287,13 @@ describe("bench", () => {
       expect(max).toBeGreaterThanOrEqual(median);
     }
     const { memoryBandwidthBytesPerSecond, decodeBoundTokensPerSecond, ffnZeroShare, kernels } = report;
-    expect([memoryBandwidthBytesPerSecond, decodeBoundTokensPerSecond, ffnZeroShare]).toEqual([
-      null,
-      null,
-      null,
-    ]);
+    expect(ffnZeroShare).toBeNull();
+    if (HAS_ADDON) {
+      expect(memoryBandwidthBytesPerSecond).toBeGreaterThan(2e8);
+      expect(decodeBoundTokensPerSecond).toBe(memoryBandwidthBytesPerSecond! / report.bytesReadPerToken);
+    } else {
+      expect([memoryBandwidthBytesPerSecond, decodeBoundTokensPerSecond]).toEqual([null, null]);
+    }
     expect(kernels).toMatch(/^(wasm-(simd|relaxed)|native-(avx512|avx2|neon))$/);
     // f32 throughout: the file's data, of which a step needs one of the 256 rows of the embedding, 64 wide
     const data = tinyModelByteLength();

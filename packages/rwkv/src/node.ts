@@ -4,6 +4,7 @@ import { nodePlatform } from "./platform/node/platform.ts";
 import { createApi } from "./runtime/api.ts";
 
 export * from "./index.ts";
+export { readBandwidth } from "./platform/node/bandwidth.ts";
 export { atomicFile, fileSource } from "./platform/node/file.ts";
 export type { AtomicFile } from "./platform/node/file.ts";
 export { httpSource } from "./platform/http.ts";

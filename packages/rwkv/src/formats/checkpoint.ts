@@ -1,6 +1,7 @@
 // What every reader of a checkpoint format returns: named tensors that are read when asked. Names, shapes and dtypes
 // are the file's own (shapes in PyTorch order, last index fastest); `model/weights` gives them their meaning.
 
+import type { FilePlace } from "../core/byte-source.ts";
 import type { DType } from "../core/dtype.ts";
 
 /** The container of a checkpoint, recognised by content. */
@@ -15,6 +16,8 @@ export interface CheckpointTensor {
   readonly shape: readonly number[];
   /** Bytes of the row-major contiguous form that `read` delivers. */
   readonly byteLength: number;
+  /** Where a file of this machine has just the bytes that `read` delivers. */
+  readonly place?: FilePlace | undefined;
   /**
    * Fills `target`, of exactly `byteLength` bytes, with the elements in row-major order and in `dtype`, little-endian.
    * Strided tensors are gathered on the way.

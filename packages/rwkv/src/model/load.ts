@@ -76,9 +76,10 @@ export async function loadProgram(
     activations: options.activations,
     weightByteLength: uploaded.reduce((sum, weight) => sum + loadedByteLength(weight, options.dtype), 0),
   });
+  let embedding: EmbeddingTable | null = null;
   try {
     const emb = tensors.get("emb.weight")!;
-    const embedding = await readEmbeddingTable(source, emb, signal);
+    embedding = await readEmbeddingTable(source, emb, signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
@@ -97,6 +98,7 @@ export async function loadProgram(
     const inputWidths = positions === null ? [config.nEmbd] : [config.nEmbd, config.nEmbd];
     return { program, config, inputWidths, embedding, positions, initialState };
   } catch (error) {
+    embedding?.close();
     builder.dispose();
     throw error;
   }
@@ -144,6 +146,7 @@ async function upload(
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
       byteLength: loadedByteLength(weight, options.dtype),
+      place: dtype === weight.dtype ? weight.place : undefined,
       async read(target, readSignal) {
         if (dtype === weight.dtype) {
           await weight.read(target, readSignal);

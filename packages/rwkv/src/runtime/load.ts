@@ -111,6 +111,7 @@ export async function loadModel(
         backend: backend.name,
         device: backend.description,
         kernels: backend.kernels,
+        nThreads: backend.nThreads,
         activations,
         weightByteLength,
         bytesReadPerToken,

@@ -134,14 +134,8 @@ class CpuBuilder implements ProgramBuilder {
     if (device === null) {
       throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
     }
-    const place = device.host.placeWeight(upload);
-    try {
-      await readInto(place, upload, signal);
-    } catch (error) {
-      place.release();
-      throw error;
-    }
-    device.weights.add(tensor, place);
+    const { host, weights } = device;
+    weights.add(tensor, host.mapWeight?.(upload) ?? (await readWeight(host, upload, signal)));
     this.#weightByteLength += upload.byteLength;
   }
 
@@ -191,6 +185,21 @@ class CpuBuilder implements ProgramBuilder {
     this.#tensors.push(tensor);
     return tensor;
   }
+}
+
+async function readWeight(
+  host: ProgramHost,
+  upload: WeightUpload,
+  signal: AbortSignal | undefined,
+): Promise<WeightPlace> {
+  const place = host.placeWeight(upload);
+  try {
+    await readInto(place, upload, signal);
+  } catch (error) {
+    place.release();
+    throw error;
+  }
+  return place;
 }
 
 /** Bytes in an order that the kernels do not read come as rows. */

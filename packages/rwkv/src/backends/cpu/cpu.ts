@@ -54,6 +54,7 @@ export function backendOn(hosts: HostFactory): Backend {
     name: "cpu",
     description: hosts.description,
     kernels: hosts.kernels,
+    nThreads: hosts.nThreads,
     hasInt8Activations: hosts.hasInt8Activations,
     createBuilder: (options) => createCpuBuilder(hosts, options),
   };

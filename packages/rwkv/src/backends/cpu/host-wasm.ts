@@ -36,6 +36,7 @@ export function wasmHosts(
   return {
     description,
     kernels: `wasm-${simd}`,
+    nThreads: replayer.nThreads,
     hasInt8Activations: true,
     create: (weightByteLength) => new WasmHost(replayer, mostWeightBytes, weightByteLength),
   };

@@ -2,6 +2,7 @@
 // every shape, and turns each tensor into its canonical orientation when it is read. After this no one needs to know
 // where a model came from.
 
+import type { FilePlace } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, isWeightDType, type WeightDType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
@@ -28,6 +29,8 @@ export interface CanonicalWeight {
   readonly shape: readonly number[];
   readonly form: WeightForm;
   readonly byteLength: number;
+  /** Where a file of this machine has just the bytes that `read` delivers. */
+  readonly place: FilePlace | undefined;
   /** Fills `target`, of `byteLength` bytes, row-major in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
@@ -158,6 +161,7 @@ function canonical(source: string, rule: WeightRule, view: TensorView): Canonica
     shape: rule.shape,
     form: view.form,
     byteLength: byteLengthOf(dtype, rule.shape),
+    place: oriented.place,
     read: (target, signal) => oriented.read(target, signal),
   };
 }

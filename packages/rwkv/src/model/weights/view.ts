@@ -1,6 +1,7 @@
 // Lazy views of a checkpoint's tensors: renamed, reshaped, cut into rows, transposed. Hides that files store the same
 // matrix whole or fused, in either orientation; nothing is read before the view is.
 
+import type { FilePlace } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, DTYPES, isQuantized, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { CheckpointTensor } from "../../formats/checkpoint.ts";
@@ -28,6 +29,8 @@ export interface TensorView {
   readonly shape: readonly number[];
   readonly form: WeightForm;
   readonly loraOrder: LoraOrder;
+  /** Where a file of this machine has just the bytes that `read` delivers. */
+  readonly place: FilePlace | undefined;
   /** Fills `target` with the elements of `shape`, row-major, in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
@@ -37,13 +40,14 @@ export function viewOf(
   loraOrder: LoraOrder = "by-shape",
   form: WeightForm = "raw",
 ): TensorView {
-  const { name, dtype, shape } = tensor;
+  const { name, dtype, shape, place } = tensor;
   return {
     fileName: name,
     dtype,
     shape,
     form,
     loraOrder,
+    place,
     read: (target, signal) => tensor.read(target, signal),
   };
 }
@@ -82,6 +86,7 @@ export function rowParts(view: TensorView, nParts: number): TensorView[] {
     ...view,
     fileName: `${view.fileName}[${part}]`,
     shape,
+    place: view.place && { ...view.place, offset: view.place.offset + part * partByteLength },
     async read(target: Uint8Array, signal?: AbortSignal): Promise<void> {
       if (whole === null) {
         whole = readWhole(signal);
@@ -118,6 +123,7 @@ export function transposed(view: TensorView): TensorView {
     ...view,
     shape,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
+    place: undefined,
     async read(target, signal) {
       const source = new Uint8Array(target.byteLength);
       await view.read(source, signal);
