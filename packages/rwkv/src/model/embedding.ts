@@ -1,16 +1,16 @@
-// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in their
-// stored type, so that a device never needs room for them; one row is decoded at a time.
+// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in a
+// type of their own, so that a device never needs room for them; one row is decoded at a time.
 
 import { decodeToF32 } from "../core/decode.ts";
-import { byteLengthOf } from "../core/dtype.ts";
+import { byteLengthOf, type WeightDType } from "../core/dtype.ts";
 import type { CanonicalWeight } from "./weights/canonical.ts";
-import { checkFirstRow, readValues } from "./values.ts";
+import { readMatrix, readValues } from "./values.ts";
 
 /** `emb.weight`, `[V, C]`. */
 export interface EmbeddingTable {
   readonly nVocab: number;
   readonly nEmbd: number;
-  /** In its stored type. */
+  /** In the type that it is kept in. */
   readonly byteLength: number;
   readonly rowByteLength: number;
   /** Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab. */
@@ -27,17 +27,20 @@ export interface PositionTable {
   row(position: number, out: Float32Array, offset: number): void;
 }
 
-/** @throws FormatError if the first row is not finite */
+/**
+ * @param dtype - what the table is kept in, whatever the file has
+ * @throws FormatError if the first row is not finite, UsageError if a value is too large for the type
+ */
 export async function readEmbeddingTable(
   source: string,
   weight: CanonicalWeight,
+  dtype: WeightDType,
   signal?: AbortSignal,
 ): Promise<EmbeddingTable> {
   const [nVocab, nEmbd] = weight.shape as readonly [number, number];
-  const bytes = new Uint8Array(weight.byteLength);
-  await weight.read(bytes, signal);
-  checkFirstRow(source, weight, bytes);
-  const rowByteLength = byteLengthOf(weight.dtype, [nEmbd]);
+  const bytes = new Uint8Array(byteLengthOf(dtype, weight.shape));
+  await readMatrix(source, weight, dtype, bytes, signal);
+  const rowByteLength = byteLengthOf(dtype, [nEmbd]);
   return {
     nVocab,
     nEmbd,
@@ -45,7 +48,7 @@ export async function readEmbeddingTable(
     rowByteLength,
     row(id, out, offset) {
       const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
-      decodeToF32(weight.dtype, row, out.subarray(offset, offset + nEmbd));
+      decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
     },
   };
 }

@@ -1,8 +1,8 @@
 // Puts a model on a device: uploads every weight once, straight from where it is stored, and has the forward pass of
 // its version recorded. Hides which weights the host keeps and which types the device gets.
 
-import { byteLengthOf, isQuantized, type WeightDType } from "../core/dtype.ts";
 import type { EncodedDType } from "../core/decode.ts";
+import { byteLengthOf } from "../core/dtype.ts";
 import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -13,8 +13,9 @@ import {
   type PositionTable,
 } from "./embedding.ts";
 import { declareForward } from "./forward.ts";
+import { chooseDTypes, type ChooseDType } from "./policy.ts";
 import { stateFromTimeState } from "./state.ts";
-import { checkFirstRow, deviceDType, readVector, recode } from "./values.ts";
+import { readMatrix, readVector } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 
 export interface LoadProgramOptions {
@@ -24,10 +25,7 @@ export interface LoadProgramOptions {
   readonly activations?: Activations | undefined;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
   readonly groupNormEps?: number | undefined;
-  /**
-   * Encodes the matrices in another type at load. `q8_0` is for the large ones: low-rank factors, and matrices whose
-   * rows are no multiple of 32, keep 16 bits (f32 becomes f16). Default: as stored.
-   */
+  /** What matrices are encoded in at load, as `chooseDTypes` has it. Default: as stored. */
   readonly dtype?: EncodedDType | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Bytes as stored in the file; `name` is the official name of the tensor just taken. */
@@ -68,17 +66,18 @@ export async function loadProgram(
   };
 
   signal?.throwIfAborted();
+  const choose = chooseDTypes(tensors, { dtype: options.dtype });
   const builder = backend.createBuilder({ maxRows: options.maxRows, activations: options.activations });
   try {
     const emb = tensors.get("emb.weight")!;
-    const embedding = await readEmbeddingTable(source, emb, signal);
+    const embedding = await readEmbeddingTable(source, emb, choose(emb), signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
     for (const weight of tensors.values()) {
       if (weight.rule.kind === "embedding" || weight.rule.kind === "position") continue;
       signal?.throwIfAborted();
-      handles.set(weight.name, await upload(builder, source, weight, options));
+      handles.set(weight.name, await upload(builder, source, weight, choose, signal));
       advance(weight);
     }
     const initialState =
@@ -114,10 +113,10 @@ async function upload(
   builder: ProgramBuilder,
   source: string,
   weight: CanonicalWeight,
-  options: LoadProgramOptions,
+  choose: ChooseDType,
+  signal?: AbortSignal,
 ): Promise<Tensor> {
   const { name, rule } = weight;
-  const { signal } = options;
   if (rule.kind === "vector") {
     const values = await readVector(source, weight, signal);
     const bytes = new Uint8Array(values.buffer);
@@ -130,37 +129,32 @@ async function upload(
       signal,
     );
   }
-  const dtype = loadedDType(weight, options.dtype);
-  const byteLength = byteLengthOf(dtype, rule.shape);
+  const dtype = choose(weight);
+  const { packed } = weight;
+  if (packed !== undefined && dtype === weight.dtype) {
+    const { layout, byteLength } = packed;
+    return builder.weight(
+      {
+        name,
+        shape: rule.shape,
+        dtype,
+        layout,
+        hasSparseInputs: rule.hasSparseInputs,
+        byteLength,
+        read: (target, readSignal) => packed.read(target, readSignal),
+      },
+      signal,
+    );
+  }
   return builder.weight(
     {
       name,
       shape: rule.shape,
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
-      byteLength,
-      async read(target, readSignal) {
-        if (dtype === weight.dtype) {
-          await weight.read(target, readSignal);
-          checkFirstRow(source, weight, target);
-          return;
-        }
-        const stored = new Uint8Array(weight.byteLength);
-        await weight.read(stored, readSignal);
-        checkFirstRow(source, weight, stored);
-        // a type other than the stored one is one that values can be written in
-        recode(weight, stored, dtype as EncodedDType, target);
-      },
+      byteLength: byteLengthOf(dtype, rule.shape),
+      read: (target, readSignal) => readMatrix(source, weight, dtype, target, readSignal),
     },
     signal,
   );
-}
-
-function loadedDType(weight: CanonicalWeight, asked: EncodedDType | undefined): WeightDType {
-  if (asked === undefined) return deviceDType(weight.dtype);
-  if (asked !== "q8_0") return asked;
-  const isLarge = weight.rule.kind === "matrix" && weight.shape.at(-1)! % 32 === 0;
-  if (isLarge) return "q8_0";
-  const keeps = isQuantized(weight.dtype) || weight.dtype === "f16" || weight.dtype === "bf16";
-  return keeps ? weight.dtype : "f16";
 }

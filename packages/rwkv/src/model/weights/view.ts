@@ -3,7 +3,7 @@
 
 import { byteLengthOf, countElements, DTYPES, isQuantized, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
-import type { CheckpointTensor } from "../../formats/checkpoint.ts";
+import type { CheckpointTensor, PackedBytes } from "../../formats/checkpoint.ts";
 
 /**
  * Orientation in which a scheme stores low-rank factors: `[in, out]` as the official files, `[out, in]`, or either,
@@ -28,6 +28,8 @@ export interface TensorView {
   readonly shape: readonly number[];
   readonly form: WeightForm;
   readonly loraOrder: LoraOrder;
+  /** The same elements in another order, where the file has one; none after any change to the view. */
+  readonly packed?: PackedBytes | undefined;
   /** Fills `target` with the elements of `shape`, row-major, in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
@@ -37,20 +39,21 @@ export function viewOf(
   loraOrder: LoraOrder = "by-shape",
   form: WeightForm = "raw",
 ): TensorView {
-  const { name, dtype, shape } = tensor;
+  const { name, dtype, shape, packed } = tensor;
   return {
     fileName: name,
     dtype,
     shape,
     form,
     loraOrder,
+    packed,
     read: (target, signal) => tensor.read(target, signal),
   };
 }
 
 /** The same elements under another shape, whose last dimension keeps whole blocks together. */
 export function reshaped(view: TensorView, shape: readonly number[]): TensorView {
-  return { ...view, shape };
+  return { ...view, shape, packed: undefined };
 }
 
 /**
@@ -82,6 +85,7 @@ export function rowParts(view: TensorView, nParts: number): TensorView[] {
     ...view,
     fileName: `${view.fileName}[${part}]`,
     shape,
+    packed: undefined,
     async read(target: Uint8Array, signal?: AbortSignal): Promise<void> {
       if (whole === null) {
         whole = readWhole(signal);
@@ -117,6 +121,7 @@ export function transposed(view: TensorView): TensorView {
   return {
     ...view,
     shape,
+    packed: undefined,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
     async read(target, signal) {
       const source = new Uint8Array(target.byteLength);
