@@ -25,6 +25,7 @@ export type { StateTensor } from "./model/state.ts";
 export type { OpenOptions } from "./runtime/api.ts";
 export { BACKEND_NAMES } from "./runtime/backends.ts";
 export type { BackendName } from "./runtime/backends.ts";
+export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
 export type { Prompt } from "./runtime/engine.ts";

@@ -53,3 +53,9 @@ export const quantize = api.quantize;
  * @throws UsageError for a policy that does not fit the model, or a value that a type cannot hold
  */
 export const previewQuantize = api.previewQuantize;
+
+/**
+ * Compares two models with the same vocabulary: weight by weight, and in what they predict for a text.
+ * @throws UsageError if the vocabularies differ, there is no tokenizer for a text, or it has fewer than two tokens
+ */
+export const compare = api.compare;

@@ -25,14 +25,16 @@ const Q8_STEP = 1 / 8;
 
 /** The largest quant of q4. */
 const Q4_MAX = 15;
-/** Grids of q4 tried: the range of the block is 15 + offset steps wide, so that the outermost values may be cut. */
-const Q4_OFFSETS: readonly number[] = [
-  -1, -0.7, -0.4, -0.1, 0.1, 0.3, 0.5, 0.7, 0.9, 1.2, 1.5, 1.8, 2.2, 2.6,
-];
+/** Shares of the range that a grid of q4 leaves out at either end; less than nothing reaches beyond the values. */
+const Q4_CUTS: readonly number[] = [-0.02, 0.03, 0.08, 0.14];
 
-/** Grids of nf4 tried, with either sign: the largest value is that times the outermost level. */
+/** Grids of nf4 tried, with either sign: the outermost level times this reaches the largest value. */
 const NF4_REACH: readonly number[] = [0.94, 0.98, 1.0, 1.03, 1.06, 1.1, 1.14, 1.19, 1.24, 1.3];
 const NF4_OUTERMOST = 127;
+
+/** Of the grids tried, the best so many are fitted again, each to the quants of its own fit, so many times. */
+const KEPT = 4;
+const REFITS = 3;
 
 /** The nearest level of nf4 for each half of a unit from -128 on; midpoints of levels are such halves. */
 const NF4_NEAREST = new Uint8Array(512);
@@ -95,9 +97,42 @@ const encodeQ8: BlockEncoder = (out, b, values, o) => {
 
 /** The whole number from 0 to 15 nearest to `scaled`. */
 function toQ4(scaled: number): number {
-  const q = Math.floor(scaled + 0.5);
+  const q = (scaled + 0.5) | 0;
   return q > Q4_MAX ? Q4_MAX : q < 0 ? 0 : q;
 }
+
+/** A way to store the block, and what it loses: the squared error less the sum of the squared values. */
+interface Fit {
+  d: number;
+  m: number;
+  error: number;
+}
+
+/** The values of the block at hand. */
+const block = new Float64Array(BLOCK);
+
+/** The best d and m for the quants that a grid gives, into `fit`. */
+function fitQ4(fit: Fit, inverse: number, origin: number, sum: number): void {
+  let q1 = 0;
+  let q2 = 0;
+  let xq = 0;
+  for (let j = 0; j < BLOCK; j++) {
+    const x = block[j]!;
+    const q = toQ4((x - origin) * inverse);
+    q1 += q;
+    q2 += q * q;
+    xq += x * q;
+  }
+  const determinant = BLOCK * q2 - q1 * q1;
+  // all quants are equal: m alone is left
+  const d = determinant === 0 ? 0 : roundedToF16((BLOCK * xq - sum * q1) / determinant);
+  const m = roundedToF16((sum - d * q1) / BLOCK);
+  fit.d = d;
+  fit.m = m;
+  fit.error = d * (d * q2 - 2 * xq + 2 * m * q1) + m * (BLOCK * m - 2 * sum);
+}
+
+const q4Fits: Fit[] = Array.from({ length: Q4_CUTS.length ** 2 }, () => ({ d: 0, m: 0, error: 0 }));
 
 const encodeQ4: BlockEncoder = (out, b, values, o) => {
   let least = Infinity;
@@ -105,50 +140,54 @@ const encodeQ4: BlockEncoder = (out, b, values, o) => {
   let sum = 0;
   for (let j = 0; j < BLOCK; j++) {
     const x = values[o + j]!;
+    block[j] = x;
     if (x < least) least = x;
     if (x > most) most = x;
     sum += x;
   }
-  // where all are equal, d is 0 and m the value
-  let bestD = 0;
-  let bestM = roundedToF16(sum / BLOCK);
-  let bestError = bestM * (BLOCK * bestM - 2 * sum);
   const range = most - least;
-  for (let grid = 0; grid < Q4_OFFSETS.length && range > 0; grid++) {
-    // what is beyond 15 steps is cut on both sides alike
-    const offset = Q4_OFFSETS[grid]!;
-    const inverse = (Q4_MAX + offset) / range;
-    const origin = offset > 0 ? least + offset / (2 * inverse) : least;
-    let q1 = 0;
-    let q2 = 0;
-    let xq = 0;
-    for (let j = 0; j < BLOCK; j++) {
-      const x = values[o + j]!;
-      const q = toQ4((x - origin) * inverse);
-      q1 += q;
-      q2 += q * q;
-      xq += x * q;
-    }
-    const determinant = BLOCK * q2 - q1 * q1;
-    if (determinant === 0) continue;
-    const d = roundedToF16((BLOCK * xq - sum * q1) / determinant);
-    const m = roundedToF16((sum - d * q1) / BLOCK);
-    const error = d * (d * q2 - 2 * xq + 2 * m * q1) + m * (BLOCK * m - 2 * sum);
-    if (error < bestError) {
-      bestError = error;
-      bestD = d;
-      bestM = m;
+  let grid = 0;
+  for (const below of Q4_CUTS) {
+    for (const above of Q4_CUTS) {
+      const steps = range * (1 - below - above);
+      fitQ4(q4Fits[grid++]!, steps > 0 ? Q4_MAX / steps : 0, least + range * below, sum);
     }
   }
-  writeF16(out, b, bestD);
-  writeF16(out, b + 2, bestM);
-  const inverse = bestD === 0 ? 0 : 1 / bestD;
+  const { d, m } = refined(q4Fits, (fit) => fitQ4(fit, 1 / fit.d, fit.m, sum));
+  writeF16(out, b, d);
+  writeF16(out, b + 2, m);
+  const inverse = d === 0 ? 0 : 1 / d;
   for (let j = 0; j < HALF; j++) {
-    const low = toQ4((values[o + j]! - bestM) * inverse);
-    const high = toQ4((values[o + HALF + j]! - bestM) * inverse);
+    const low = toQ4((block[j]! - m) * inverse);
+    const high = toQ4((block[HALF + j]! - m) * inverse);
     out[b + 4 + j] = low | (high << 4);
   }
 };
+
+const best: Fit = { d: 0, m: 0, error: 0 };
+
+/** The best fit there is after the most promising ones have been fitted again; changes `fits`. */
+function refined(fits: readonly Fit[], refit: (fit: Fit) => void): Readonly<Fit> {
+  best.error = Infinity;
+  for (let kept = 0; kept < KEPT; kept++) {
+    let next = fits[0]!;
+    for (const fit of fits) if (fit.error < next.error) next = fit;
+    keepBest(next);
+    for (let i = 0; i < REFITS && next.d !== 0; i++) {
+      refit(next);
+      keepBest(next);
+    }
+    next.error = Infinity; // taken
+  }
+  return best;
+}
+
+function keepBest({ d, m, error }: Fit): void {
+  if (!(error < best.error)) return;
+  best.d = d;
+  best.m = m;
+  best.error = error;
+}
 
 /** Index of the level of nf4 nearest to `scaled`, in units of 1 / 127. */
 function toNf4(scaled: number): number {
@@ -156,35 +195,43 @@ function toNf4(scaled: number): number {
   return NF4_NEAREST[(2 * unit + 256) | 0]!;
 }
 
+/** The best d for the levels that a grid gives, into `fit`. */
+function fitNf4(fit: Fit, inverse: number): void {
+  let xq = 0;
+  let qq = 0;
+  for (let j = 0; j < BLOCK; j++) {
+    const x = block[j]!;
+    const q = NF4_VALUES[toNf4(x * inverse)]!;
+    xq += x * q;
+    qq += q * q;
+  }
+  const d = qq === 0 ? 0 : roundedToF16(xq / qq);
+  fit.d = d;
+  fit.error = d * (d * qq - 2 * xq);
+}
+
+const nf4Fits: Fit[] = Array.from({ length: 2 * NF4_REACH.length }, () => ({ d: 0, m: 0, error: 0 }));
+
 const encodeNf4: BlockEncoder = (out, b, values, o) => {
   let largest = 0;
-  for (let j = 0; j < BLOCK; j++) largest = Math.max(largest, Math.abs(values[o + j]!));
-  let best = 0;
-  let bestError = Infinity;
-  // the levels are not symmetric: a negative d turns them round
-  for (let grid = 0; grid < 2 * NF4_REACH.length && largest > 0; grid++) {
-    const sign = (grid & 1) === 0 ? 1 : -1;
-    const inverse = (sign * NF4_OUTERMOST * NF4_REACH[grid >> 1]!) / largest;
-    let xq = 0;
-    let qq = 0;
-    for (let j = 0; j < BLOCK; j++) {
-      const x = values[o + j]!;
-      const q = NF4_VALUES[toNf4(x * inverse)]!;
-      xq += x * q;
-      qq += q * q;
-    }
-    const d = roundedToF16(xq / qq);
-    const error = d * (d * qq - 2 * xq);
-    if (error < bestError) {
-      bestError = error;
-      best = d;
-    }
+  for (let j = 0; j < BLOCK; j++) {
+    const x = values[o + j]!;
+    block[j] = x;
+    largest = Math.max(largest, Math.abs(x));
   }
-  writeF16(out, b, best);
-  const inverse = best === 0 ? 0 : 1 / best;
+  const unit = largest === 0 ? 0 : NF4_OUTERMOST / largest;
+  let grid = 0;
+  for (const reach of NF4_REACH) {
+    // the levels are not symmetric: a negative d turns them round
+    fitNf4(nf4Fits[grid++]!, unit * reach);
+    fitNf4(nf4Fits[grid++]!, -unit * reach);
+  }
+  const { d } = refined(nf4Fits, (fit) => fitNf4(fit, 1 / fit.d));
+  writeF16(out, b, d);
+  const inverse = d === 0 ? 0 : 1 / d;
   for (let j = 0; j < HALF; j++) {
-    const low = toNf4(values[o + j]! * inverse);
-    const high = toNf4(values[o + HALF + j]! * inverse);
+    const low = toNf4(block[j]! * inverse);
+    const high = toNf4(block[HALF + j]! * inverse);
     out[b + 2 + j] = low | (high << 4);
   }
 };

@@ -49,7 +49,7 @@ export interface Checkpoint {
   readonly formatVersion: number | null;
   /** By the name in the file, in file order. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** GGUF key-value pairs, safetensors `__metadata__`; empty where the format has none. */
+  /** GGUF key-value pairs, safetensors `__metadata__`, what the Python package noted in a .pth; else empty. */
   readonly metadata: ReadonlyMap<string, MetadataValue>;
   /** The file of a tokenizer inside the checkpoint, as bytes; GGUF has its own form in the metadata. */
   readonly tokenizer?: CheckpointTensor | undefined;

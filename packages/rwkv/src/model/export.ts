@@ -117,8 +117,8 @@ export function timeStateTensors({ config, timeState }: CanonicalWeights): Check
   });
 }
 
-/** What undoes the division of rescaled files. */
-function residualScale(name: string, interval: number): number {
+/** What undoes the division of a matrix of rescaled files. */
+export function residualScale(name: string, interval: number): number {
   const layer = /^blocks\.(\d+)\.(att\.output|ffn\.value)\.weight$/.exec(name)?.[1];
   return interval > 0 && layer !== undefined ? 2 ** Math.floor(Number(layer) / interval) : 1;
 }

@@ -1,8 +1,7 @@
 // Which type each matrix is stored in. Hides what is left at 16 bits whatever is asked, what a dtype means for a whole
 // model, and how rules that change it are written.
 
-import type { EncodedDType } from "../core/decode.ts";
-import { ENCODED_DTYPES } from "../core/decode.ts";
+import { ENCODED_DTYPES, type EncodedDType } from "../core/decode.ts";
 import { DTYPES, isQuantized, type WeightDType } from "../core/dtype.ts";
 import { UsageError } from "../core/errors.ts";
 import { deviceDType } from "./values.ts";
@@ -13,7 +12,10 @@ export type StoredDType = Exclude<WeightDType, "f64">;
 
 /** What decides on the types of a model's matrices. */
 export interface DTypePolicy {
-  /** For every matrix that no rule names; undefined keeps the type of the file. */
+  /**
+   * For every matrix that no rule names; undefined keeps the type of the file. `q4` begins with the rules
+   * `emb=q8,head=q8,*.att.receptance=q8`, `nf4` with `emb=q8,head=q8`.
+   */
   readonly dtype?: EncodedDType | undefined;
   /**
    * Rules `pattern=dtype`, joined by commas. A pattern is `emb`, `head`, or an official name with or without `.weight`, in
@@ -21,6 +23,15 @@ export interface DTypePolicy {
    */
   readonly policy?: string | undefined;
 }
+
+/**
+ * Rules that a dtype brings with it. In 4 bits, rounding the embedding and the head costs as much as rounding all layers of
+ * a small model, and the receptance most per byte; docs/quantization.md has the figures.
+ */
+const DEFAULT_RULES: Readonly<Partial<Record<EncodedDType, string>>> = {
+  q4: "emb=q8,head=q8,*.att.receptance=q8",
+  nf4: "emb=q8,head=q8",
+};
 
 /** Chooses the type of each matrix. */
 export type ChooseDType = (weight: CanonicalWeight) => StoredDType;
@@ -46,7 +57,8 @@ export function chooseDTypes(
   weights: ReadonlyMap<string, CanonicalWeight>,
   { dtype, policy }: DTypePolicy,
 ): ChooseDType {
-  const rules = policy === undefined ? [] : parsePolicy(policy);
+  const defaults = dtype === undefined ? undefined : DEFAULT_RULES[dtype];
+  const rules = [defaults, policy].flatMap((text) => (text === undefined ? [] : parsePolicy(text)));
   const matrices = [...weights.values()].filter(isMatrix);
   for (const { text, pattern } of rules) {
     if (matrices.some(({ name }) => pattern.test(name))) continue;

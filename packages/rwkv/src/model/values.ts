@@ -128,8 +128,7 @@ export function recode(
 
 function checkRange(name: string, dtype: EncodedDType, values: Float32Array): void {
   const limit = LIMITS[dtype] ?? Number.MAX_VALUE;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
+  for (const value of values) {
     if (value <= limit && value >= -limit) continue;
     if (!Number.isFinite(value)) {
       throw new FormatError(

@@ -3,6 +3,7 @@
 import type { ByteSink } from "../core/byte-sink.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { compare, type CompareOptions, type Comparison } from "./compare.ts";
 import { convert, type ConvertOptions } from "./convert.ts";
 import { inspect, type CheckpointSummary } from "./inspect.ts";
 import { loadModel, type LoadOptions } from "./load.ts";
@@ -27,6 +28,7 @@ export interface Api {
     file: FileSource,
     options?: Omit<QuantizeOptions, "tokenizer">,
   ) => Promise<QuantizePreview>;
+  readonly compare: (first: FileSource, second: FileSource, options: CompareOptions) => Promise<Comparison>;
 }
 
 export function createApi(platform: Platform): Api {
@@ -38,5 +40,6 @@ export function createApi(platform: Platform): Api {
     convert: (file, sink, options) => convert(platform, file, sink, options),
     quantize: (file, sink, options = {}) => quantize(platform, file, sink, options),
     previewQuantize: (file, options = {}) => previewQuantize(platform, file, options),
+    compare: (first, second, options) => compare(platform, first, second, options),
   };
 }

@@ -71,15 +71,16 @@ describe("a file that was written", () => {
     expect([...checkpoint.tensors.keys()].sort()).toEqual(
       ["rows", "panels", "large", "blocks", "plain", "v16", "v32"].sort(),
     );
-    for (const { name, dtype, layout, shape, byteLength, read } of MATRICES) {
+    for (const want of MATRICES) {
+      const { name, dtype, layout, shape, byteLength } = want;
       const tensor = checkpoint.tensors.get(name)!;
       expect(tensor).toMatchObject({ dtype, shape, packed: { layout, byteLength } });
       expect(hasLayouts(dtype) || layout === "rows").toBe(true);
       expect(await readTensor(tensor)).toEqual(rowsOf(dtype, shape));
-      const [packed, want] = [new Uint8Array(byteLength), new Uint8Array(byteLength)];
+      const [packed, wanted] = [new Uint8Array(byteLength), new Uint8Array(byteLength)];
       await tensor.packed!.read(packed);
-      await read(want);
-      expect(packed).toEqual(want);
+      await want.read(wanted);
+      expect(packed).toEqual(wanted);
       await expect(tensor.packed!.read(new Uint8Array(byteLength + 1))).rejects.toThrow(ShapeError);
       await expect(tensor.read(new Uint8Array(1))).rejects.toThrow(ShapeError);
     }

@@ -6,6 +6,7 @@ import { byteLengthOf, countElements, isWeightDType, type WeightDType } from "..
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { Checkpoint, PackedBytes } from "../../formats/checkpoint.ts";
 import { detectConfig, type ModelConfig } from "../config.ts";
+import { convertedScheme, isConverted } from "./converted.ts";
 import { describeExperiment, findExperiment } from "./experimental.ts";
 import { fla6Scheme, fla7Scheme, transformers7Scheme } from "./fla.ts";
 import { ggufScheme } from "./gguf.ts";
@@ -90,6 +91,7 @@ function applyScheme(checkpoint: Checkpoint): SchemeResult {
   if (format === "gguf") return ggufScheme(checkpoint);
   if (format === "rwkv.cpp") return rwkvCppScheme(checkpoint);
   if (format === "packed") return packedScheme(checkpoint);
+  if (isConverted(checkpoint)) return convertedScheme(checkpoint);
   if (tensors.has("model.layers.0.attn.r_proj.weight")) return fla7Scheme(checkpoint);
   if (tensors.has("model.layers.0.attn.r_proj.linear.weight")) return fla6Scheme(checkpoint);
   if (tensors.has("model.layers.0.linear_attn.r_k")) return transformers7Scheme(checkpoint);

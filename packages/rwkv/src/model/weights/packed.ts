@@ -73,19 +73,19 @@ function parseRescale(checkpoint: Checkpoint): number {
 export function checkConfig(checkpoint: Checkpoint, config: ModelConfig): void {
   const stated = parseJson(checkpoint, CONFIG_KEY);
   for (const [key, value] of Object.entries(config)) {
-    const found = JSON.stringify(stated[key]);
-    if (found === JSON.stringify(value)) continue;
+    const found = JSON.stringify(stated[key] ?? "nothing");
+    if (found === JSON.stringify(value ?? "nothing")) continue;
     throw wrong(
       checkpoint,
       CONFIG_KEY,
-      `has ${key} ${found ?? "missing"}, but the tensors make it ${JSON.stringify(value)}`,
+      `has ${key} ${found}, but the tensors make it ${JSON.stringify(value)}`,
     );
   }
 }
 
 function parseJson(checkpoint: Checkpoint, key: string): Readonly<Record<string, unknown>> {
   const text = checkpoint.metadata.get(key);
-  let json: unknown = null;
+  let json: unknown;
   try {
     json = JSON.parse(typeof text === "string" ? text : "");
   } catch (cause) {
