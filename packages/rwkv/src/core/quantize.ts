@@ -111,25 +111,33 @@ interface Fit {
 /** The values of the block at hand. */
 const block = new Float64Array(BLOCK);
 
+/**
+ * What the error of each value counts in q4: more for large ones, as in ggml. Where a few values are far outside, a
+ * grid that cuts them has the least squared error, but costs the model more than one that keeps them.
+ */
+const counts = new Float64Array(BLOCK);
+
 /** The best d and m for the quants that a grid gives, into `fit`. */
-function fitQ4(fit: Fit, inverse: number, origin: number, sum: number): void {
+function fitQ4(fit: Fit, inverse: number, origin: number, total: number, sum: number): void {
   let q1 = 0;
   let q2 = 0;
   let xq = 0;
   for (let j = 0; j < BLOCK; j++) {
     const x = block[j]!;
+    const count = counts[j]!;
     const q = toQ4((x - origin) * inverse);
-    q1 += q;
-    q2 += q * q;
-    xq += x * q;
+    const cq = count * q;
+    q1 += cq;
+    q2 += cq * q;
+    xq += cq * x;
   }
-  const determinant = BLOCK * q2 - q1 * q1;
+  const determinant = total * q2 - q1 * q1;
   // all quants are equal: m alone is left
-  const d = determinant === 0 ? 0 : roundedToF16((BLOCK * xq - sum * q1) / determinant);
-  const m = roundedToF16((sum - d * q1) / BLOCK);
+  const d = determinant > 0 ? roundedToF16((total * xq - sum * q1) / determinant) : 0;
+  const m = roundedToF16((sum - d * q1) / total);
   fit.d = d;
   fit.m = m;
-  fit.error = d * (d * q2 - 2 * xq + 2 * m * q1) + m * (BLOCK * m - 2 * sum);
+  fit.error = d * (d * q2 - 2 * xq + 2 * m * q1) + m * (total * m - 2 * sum);
 }
 
 const q4Fits: Fit[] = Array.from({ length: Q4_CUTS.length ** 2 }, () => ({ d: 0, m: 0, error: 0 }));
@@ -137,23 +145,32 @@ const q4Fits: Fit[] = Array.from({ length: Q4_CUTS.length ** 2 }, () => ({ d: 0,
 const encodeQ4: BlockEncoder = (out, b, values, o) => {
   let least = Infinity;
   let most = -Infinity;
-  let sum = 0;
+  let squares = 0;
   for (let j = 0; j < BLOCK; j++) {
     const x = values[o + j]!;
     block[j] = x;
     if (x < least) least = x;
     if (x > most) most = x;
-    sum += x;
+    squares += x * x;
   }
   const range = most - least;
+  const rms = Math.sqrt(squares / BLOCK);
+  let total = 0;
+  let sum = 0;
+  for (let j = 0; j < BLOCK; j++) {
+    const count = squares === 0 ? 1 : rms + Math.abs(block[j]!);
+    counts[j] = count;
+    total += count;
+    sum += count * block[j]!;
+  }
   let grid = 0;
   for (const below of Q4_CUTS) {
     for (const above of Q4_CUTS) {
       const steps = range * (1 - below - above);
-      fitQ4(q4Fits[grid++]!, steps > 0 ? Q4_MAX / steps : 0, least + range * below, sum);
+      fitQ4(q4Fits[grid++]!, steps > 0 ? Q4_MAX / steps : 0, least + range * below, total, sum);
     }
   }
-  const { d, m } = refined(q4Fits, (fit) => fitQ4(fit, 1 / fit.d, fit.m, sum));
+  const { d, m } = refined(q4Fits, (fit) => fitQ4(fit, 1 / fit.d, fit.m, total, sum));
   writeF16(out, b, d);
   writeF16(out, b + 2, m);
   const inverse = d === 0 ? 0 : 1 / d;
@@ -249,7 +266,7 @@ const SCHEMES: Readonly<Record<OwnQuantDType, Scheme>> = {
 };
 
 /**
- * Rounds values to blocks, with the least squared error of those tried.
+ * Rounds values to blocks, with the least error of the grids tried.
  * @param out - room for the blocks, at any alignment
  * @param values - `[n]`, n a multiple of 64
  * @throws ShapeError if the lengths do not fit
