@@ -2,7 +2,7 @@
 // its version recorded. Hides which weights the host keeps and which types the device gets.
 
 import type { EncodedDType } from "../core/decode.ts";
-import { byteLengthOf } from "../core/dtype.ts";
+import { byteLengthOf, countElements } from "../core/dtype.ts";
 import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -67,15 +67,21 @@ export async function loadProgram(
 
   signal?.throwIfAborted();
   const choose = chooseDTypes(tensors, { dtype: options.dtype });
-  const builder = backend.createBuilder({ maxRows: options.maxRows, activations: options.activations });
+  const uploaded = [...tensors.values()].filter(
+    ({ rule }) => rule.kind !== "embedding" && rule.kind !== "position",
+  );
+  const builder = backend.createBuilder({
+    maxRows: options.maxRows,
+    activations: options.activations,
+    weightByteLength: uploaded.reduce((sum, weight) => sum + uploadByteLength(weight, choose), 0),
+  });
   try {
     const emb = tensors.get("emb.weight")!;
     const embedding = await readEmbeddingTable(source, emb, choose(emb), signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
-    for (const weight of tensors.values()) {
-      if (weight.rule.kind === "embedding" || weight.rule.kind === "position") continue;
+    for (const weight of uploaded) {
       signal?.throwIfAborted();
       handles.set(weight.name, await upload(builder, source, weight, choose, signal));
       advance(weight);
@@ -130,15 +136,15 @@ async function upload(
     );
   }
   const dtype = choose(weight);
+  const byteLength = uploadByteLength(weight, choose);
   const { packed } = weight;
   if (packed !== undefined && dtype === weight.dtype) {
-    const { layout, byteLength } = packed;
     return builder.weight(
       {
         name,
         shape: rule.shape,
         dtype,
-        layout,
+        layout: packed.layout,
         hasSparseInputs: rule.hasSparseInputs,
         byteLength,
         read: (target, readSignal) => packed.read(target, readSignal),
@@ -152,9 +158,19 @@ async function upload(
       shape: rule.shape,
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
-      byteLength: byteLengthOf(dtype, rule.shape),
+      byteLength,
       read: (target, readSignal) => readMatrix(source, weight, dtype, target, readSignal),
     },
     signal,
   );
+}
+
+/** Bytes that reach the device. */
+function uploadByteLength(weight: CanonicalWeight, choose: ChooseDType): number {
+  const { kind, shape, repeat } = weight.rule;
+  if (kind === "vector") return 4 * repeat * countElements(shape);
+  const dtype = choose(weight);
+  return weight.packed !== undefined && dtype === weight.dtype
+    ? weight.packed.byteLength
+    : byteLengthOf(dtype, shape);
 }
