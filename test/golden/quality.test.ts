@@ -26,15 +26,17 @@ describe.skipIf(!hasFixture("rwkv.cpp/")).each(BOUNDS)("$model", ({ model, group
   test.each(["q8", "q4", "nf4"] as const)("in %s keeps its perplexity within the bound", async (dtype) => {
     const sink = new MemorySink();
     await quantize(file, sink, { dtype });
-    for (const activations of ["f32", "int8"] as const) {
+    for (const activations of ["f32", undefined] as const) {
       const result = await compare(file, sink.bytes(), { prompt: await text, activations, groupNormEps });
       expect(result.nPredicted).toBe(N_TOKENS);
       expect(Math.abs(result.perplexityChange)).toBeLessThan(bounds[dtype]);
-      // no gain: the divergence is what the change of a text of other tokens would be
+      // unlike the change of perplexity, the divergence cannot be small because errors cancel
       expect(result.meanKl).toBeGreaterThan(0);
       expect(result.meanKl).toBeLessThan(2 * bounds[dtype]);
       const change = (100 * result.perplexityChange).toFixed(3);
-      lines.push(`${model} ${dtype}, activations ${activations}: perplexity ${change} %, KL ${result.meanKl.toExponential(2)}\n`);
+      lines.push(
+        `${model} ${dtype}, activations ${activations ?? "as by default"}: perplexity ${change} %, KL ${result.meanKl.toExponential(2)}\n`,
+      );
     }
   });
 });
