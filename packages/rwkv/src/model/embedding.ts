@@ -1,17 +1,17 @@
-// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in their
-// stored type, so that a device never needs room for them; one row is decoded at a time. Rows of a file on this machine
-// are read when they are looked up: few of an embedding's are ever used.
+// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in a type of
+// their own, so that a device never needs room for them; one row is decoded at a time. Rows of a file on this machine are
+// read when they are looked up: few of an embedding's are ever used.
 
 import { decodeToF32 } from "../core/decode.ts";
-import { byteLengthOf } from "../core/dtype.ts";
+import { byteLengthOf, type WeightDType } from "../core/dtype.ts";
 import type { CanonicalWeight } from "./weights/canonical.ts";
-import { checkFirstRow, readValues } from "./values.ts";
+import { checkFirstRow, readMatrix, readValues } from "./values.ts";
 
 /** `emb.weight`, `[V, C]`. */
 export interface EmbeddingTable {
   readonly nVocab: number;
   readonly nEmbd: number;
-  /** In its stored type. */
+  /** In the type that it is kept in. */
   readonly byteLength: number;
   readonly rowByteLength: number;
   /**
@@ -33,20 +33,24 @@ export interface PositionTable {
   row(position: number, out: Float32Array, offset: number): void;
 }
 
-/** @throws FormatError if the first row is not finite */
+/**
+ * @param dtype - what the table is kept in, whatever the file has
+ * @throws FormatError if the first row is not finite, UsageError if a value is too large for the type
+ */
 export async function readEmbeddingTable(
   source: string,
   weight: CanonicalWeight,
+  dtype: WeightDType,
   signal?: AbortSignal,
 ): Promise<EmbeddingTable> {
   const [nVocab, nEmbd] = weight.shape as readonly [number, number];
-  const { dtype, byteLength, place } = weight;
+  const { place } = weight;
+  const byteLength = byteLengthOf(dtype, weight.shape);
   const rowByteLength = byteLengthOf(dtype, [nEmbd]);
   const table = { nVocab, nEmbd, byteLength, rowByteLength };
-  if (place === undefined) {
+  if (place === undefined || dtype !== weight.dtype) {
     const bytes = new Uint8Array(byteLength);
-    await weight.read(bytes, signal);
-    checkFirstRow(source, weight, bytes);
+    await readMatrix(source, weight, dtype, bytes, signal);
     return {
       ...table,
       row(id, out, offset) {

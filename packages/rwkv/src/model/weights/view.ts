@@ -4,7 +4,7 @@
 import type { FilePlace } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, DTYPES, isQuantized, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
-import type { CheckpointTensor } from "../../formats/checkpoint.ts";
+import type { CheckpointTensor, PackedBytes } from "../../formats/checkpoint.ts";
 
 /**
  * Orientation in which a scheme stores low-rank factors: `[in, out]` as the official files, `[out, in]`, or either,
@@ -31,6 +31,8 @@ export interface TensorView {
   readonly loraOrder: LoraOrder;
   /** Where a file of this machine has just the bytes that `read` delivers. */
   readonly place: FilePlace | undefined;
+  /** The same elements in another order, where the file has one; none after any change to the view. */
+  readonly packed?: PackedBytes | undefined;
   /** Fills `target` with the elements of `shape`, row-major, in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
@@ -40,7 +42,7 @@ export function viewOf(
   loraOrder: LoraOrder = "by-shape",
   form: WeightForm = "raw",
 ): TensorView {
-  const { name, dtype, shape, place } = tensor;
+  const { name, dtype, shape, place, packed } = tensor;
   return {
     fileName: name,
     dtype,
@@ -48,13 +50,14 @@ export function viewOf(
     form,
     loraOrder,
     place,
+    packed,
     read: (target, signal) => tensor.read(target, signal),
   };
 }
 
 /** The same elements under another shape, whose last dimension keeps whole blocks together. */
 export function reshaped(view: TensorView, shape: readonly number[]): TensorView {
-  return { ...view, shape };
+  return { ...view, shape, packed: undefined };
 }
 
 /**
@@ -87,6 +90,7 @@ export function rowParts(view: TensorView, nParts: number): TensorView[] {
     fileName: `${view.fileName}[${part}]`,
     shape,
     place: view.place && { ...view.place, offset: view.place.offset + part * partByteLength },
+    packed: undefined,
     async read(target: Uint8Array, signal?: AbortSignal): Promise<void> {
       if (whole === null) {
         whole = readWhole(signal);
@@ -122,6 +126,7 @@ export function transposed(view: TensorView): TensorView {
   return {
     ...view,
     shape,
+    packed: undefined,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
     place: undefined,
     async read(target, signal) {
