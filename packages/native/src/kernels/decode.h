@@ -7,7 +7,7 @@ constexpr size_t SUPER_BLOCK = 256;
 INLINE float f16At(const uint8_t* p) {
   uint16_t bits;
   __builtin_memcpy(&bits, p, sizeof bits);
-  return _cvtsh_ss(bits);
+  return fromF16(bits);
 }
 
 static void decodeQ4_1(float* out, const uint8_t* p) {

@@ -48,6 +48,8 @@ INLINE float sum(V v) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+INLINE float fromF16(uint16_t bits) { return _cvtsh_ss(bits); }
+
 // Panels.
 
 struct P {

@@ -2,7 +2,7 @@
 // read, and threads of the addon run a step while JavaScript goes on.
 
 import { DeviceError } from "../../core/errors.ts";
-import type { NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
+import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
@@ -10,7 +10,7 @@ import { dtypeNumber } from "./encode.ts";
 import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
-const NAMES = { avx512: "AVX-512", avx2: "AVX2" } as const;
+const NAMES: Readonly<Record<KernelSet, string>> = { avx512: "AVX-512", avx2: "AVX2", neon: "NEON" };
 
 /** What an addon must have been built for. */
 export const NATIVE_LAYOUT = Object.entries(abi)
