@@ -7,6 +7,9 @@ namespace rwkv {
 
 /** Weights beyond what the machine holds would only swap; addresses themselves cost nothing. */
 static size_t weightBytes() {
+#ifdef RWKV_EMULATED
+  return FIRST_WEIGHT;
+#endif
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) * 2;
 }
 
