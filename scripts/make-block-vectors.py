@@ -153,6 +153,22 @@ def q3_k(b):
     return y
 
 
+def q8(b):
+    return half(b, 0) * b[2:66].view(np.int8).astype(f32)
+
+
+def q4(b):
+    q = np.concatenate([b[4:36] & 15, b[4:36] >> 4]).astype(f32)
+    return half(b, 0) * q + half(b, 2)
+
+
+NF4_LEVELS = np.array([-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127], f32)
+
+
+def nf4(b):
+    return half(b, 0) * NF4_LEVELS[np.concatenate([b[2:34] & 15, b[2:34] >> 4])]
+
+
 # name, decoder, bytes of a block, addresses of the f16 fields
 TYPES = [
     ("q4_0", q4_0, 18, [0]),
@@ -165,6 +181,9 @@ TYPES = [
     ("q4_k", q4_k, 144, [0, 2]),
     ("q5_k", q5_k, 176, [0, 2]),
     ("q6_k", q6_k, 210, [208]),
+    ("q8", q8, 66, [0]),
+    ("q4", q4, 36, [0, 2]),
+    ("nf4", nf4, 34, [0]),
 ]
 
 
@@ -173,7 +192,9 @@ def check_with_gguf_package(name, blocks, values):
         import gguf
     except ImportError:
         return False
-    kind = getattr(gguf.GGMLQuantizationType, name.upper())
+    kind = getattr(gguf.GGMLQuantizationType, name.upper(), None)
+    if kind is None:
+        return False
     theirs = gguf.quants.dequantize(blocks.reshape(-1), kind)
     assert np.array_equal(theirs.view(np.uint32), values.view(np.uint32)), name
     return True

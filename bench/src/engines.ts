@@ -67,8 +67,6 @@ export async function runRwkv(model: string, options: RwkvOptions): Promise<Benc
     ...["bench", "--json", "--repeat", "1", "--model", model, "--threads", String(options.threads)],
     ...["--prompt-tokens", String(options.promptTokens), "--decode-tokens", String(options.decodeTokens)],
     ...["--batch", String(options.batch ?? 1)],
-    // As llama.cpp does with quantised weights, where the kernels can.
-    ...["--activations", options.kernels === "1" ? "int8" : "f32"],
   ];
   return JSON.parse(await runNode(args, { RWKV_NATIVE: options.kernels })) as BenchReport;
 }

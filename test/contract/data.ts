@@ -70,6 +70,9 @@ const SCALES = {
   q4_k: { offsets: [0, 2], most: 15 * 63 },
   q5_k: { offsets: [0, 2], most: 31 * 63 },
   q6_k: { offsets: [208], most: 32 * 127 },
+  q8: { offsets: [0], most: 128 },
+  q4: { offsets: [0, 2], most: 15 },
+  nf4: { offsets: [0], most: 127 },
 } as const;
 
 /** Every weight type but f64, which is f32 by the time it reaches a device (model/values.ts). */

@@ -67,10 +67,8 @@ export function addModelFlags(command: Command): Command {
     .addOption(
       new Option(
         "--activations <type>",
-        "precision of activations in quantised products; int8 needs native kernels",
-      )
-        .choices(["f32", "int8"])
-        .default("f32"),
+        "precision of activations in products with quantised weights (default: int8 where the backend has it)",
+      ).choices(["f32", "int8"]),
     )
     .option("--threads <n>", "threads to compute with (default: one per core, up to 4)", parsePositiveCount)
     .option("--chunk <n>", "most tokens of a prompt read in one step", parsePositiveCount, 256)

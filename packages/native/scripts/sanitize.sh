@@ -4,7 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+package=$PWD
 restore() {
+  cd "$package"
   rm -rf build
   if [ -d build.normal ]; then mv build.normal build; fi
 }

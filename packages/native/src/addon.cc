@@ -171,14 +171,15 @@ napi_value placeWeight(napi_env env, napi_callback_info info) {
 }
 
 napi_value sealWeight(napi_env env, napi_callback_info info) {
-  const Arguments<8> arguments(env, info);
+  const Arguments<9> arguments(env, info);
   const PoolHandle& pool = *handle<PoolHandle>(env, arguments.values[0]);
   const auto* object = handle<MemoryObject>(env, arguments.values[1]);
   napi_detach_arraybuffer(env, arguments.values[2]);
   const auto at = [&](size_t i) { return number(env, arguments.values[i]); };
-  const size_t nIn = at(6);
-  if (nIn > 0) {
-    pool->pool->kernels()->pack(object->memory->base() + at(3), static_cast<uint32_t>(at(4)), at(5), nIn, at(7));
+  const auto packTo = static_cast<uint32_t>(at(4));
+  if (packTo != abi::LAYOUT_ROWS) {
+    const auto dtype = static_cast<uint32_t>(at(5));
+    pool->pool->kernels()->pack(object->memory->base() + at(3), packTo, dtype, at(6), at(7), at(8));
   }
   return undefined(env);
 }

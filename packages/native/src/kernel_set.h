@@ -33,8 +33,8 @@ struct ScratchBytes {
 
 struct KernelSet {
   const char* name;
-  /** Puts the rows of a matrix in the order that the kernels read, in place. `bytes` is `packedBytes` long. */
-  void (*pack)(char* bytes, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes);
+  /** Brings the rows of a matrix into the order `layout` (LAYOUT_...), in place; there is room for it. */
+  void (*pack)(char* bytes, uint32_t layout, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes);
   /** Room that the records of this step need. */
   ScratchBytes (*scratchBytes)(const char* base, uint32_t context, uint32_t nRecords);
   /** Runs this thread's part of a record; all parts must be done before a record that asks for it (RECORD_BARRIER). */
@@ -43,8 +43,6 @@ struct KernelSet {
 
 /** Outputs that lie together in a packed matrix; the last panel is filled up with zeros. */
 constexpr size_t PANEL = 16;
-
-constexpr size_t packedBytes(size_t nOut, size_t rowBytes) { return (nOut + PANEL - 1) / PANEL * PANEL * rowBytes; }
 
 /** The set of that name, or null if there is none or this processor lacks its instructions. */
 const KernelSet* kernelSet(const char* name);

@@ -2,6 +2,7 @@
 // scale and quant are exact in f32, so that every value is rounded at most once, when its minimum is added.
 
 constexpr size_t BLOCK = 32;
+constexpr size_t OWN_BLOCK = 64;
 constexpr size_t SUPER_BLOCK = 256;
 
 INLINE float f16At(const uint8_t* p) {
@@ -125,6 +126,29 @@ static void decodeQ6K(float* out, const uint8_t* p) {
   }
 }
 
+static void decodeQ8(float* out, const uint8_t* p) {
+  const float d = f16At(p);
+  for (size_t j = 0; j < 64; j++) out[j] = d * static_cast<float>(static_cast<int8_t>(p[2 + j]));
+}
+
+static void decodeQ4(float* out, const uint8_t* p) {
+  const float d = f16At(p), m = f16At(p + 2);
+  for (size_t j = 0; j < 32; j++) {
+    out[j] = d * static_cast<float>(p[4 + j] & 15) + m;
+    out[j + 32] = d * static_cast<float>(p[4 + j] >> 4) + m;
+  }
+}
+
+constexpr int8_t NF4_LEVELS[16] = {-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127};
+
+static void decodeNf4(float* out, const uint8_t* p) {
+  const float d = f16At(p);
+  for (size_t j = 0; j < 32; j++) {
+    out[j] = d * static_cast<float>(NF4_LEVELS[p[2 + j] & 15]);
+    out[j + 32] = d * static_cast<float>(NF4_LEVELS[p[2 + j] >> 4]);
+  }
+}
+
 template <typename F>
 INLINE void decodeBlocks(float* out, const uint8_t* row, size_t n, size_t elements, size_t bytes, F decode) {
   for (size_t i = 0; i < n; i += elements, row += bytes) decode(out + i, row);
@@ -149,6 +173,12 @@ static void decodeRow(uint32_t dtype, float* out, const uint8_t* row, size_t n) 
       return decodeBlocks(out, row, n, SUPER_BLOCK, 176, decodeQ5K);
     case abi::DTYPE_Q6_K:
       return decodeBlocks(out, row, n, SUPER_BLOCK, 210, decodeQ6K);
+    case abi::DTYPE_Q8:
+      return decodeBlocks(out, row, n, OWN_BLOCK, 66, decodeQ8);
+    case abi::DTYPE_Q4:
+      return decodeBlocks(out, row, n, OWN_BLOCK, 36, decodeQ4);
+    case abi::DTYPE_NF4:
+      return decodeBlocks(out, row, n, OWN_BLOCK, 34, decodeNf4);
     default:
       __builtin_trap();
   }

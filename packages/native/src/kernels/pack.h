@@ -1,17 +1,7 @@
-// The order that matrices are kept in: panels of 16 outputs, so that one vector holds a value of each and a sum over the
-// inputs needs no other lane. The bytes are those of the file in another order, each panel in the place of its rows.
-//
-//   f32 f16 bf16   for each input: its weights of the 16 outputs
-//   q8_0           for each block of 32 inputs: | 16 x f16 scale | 8 x (16 x 4 bytes) |, the bytes q + 128
-//   q4_0           for each block of 32 inputs: | 16 x f16 scale | 4 x (16 x 4 bytes) |, nibbles as in the file
-//
-// Four bytes are four consecutive inputs of one output: what one lane of an int8 dot product takes. Other types keep
-// their rows.
+// From rows to panels of 16 outputs, each panel in the place of its rows. The order is drawn in core/layout.ts of rwkv.
 
 constexpr size_t Q8_0_BYTES = 34;
 constexpr size_t Q4_0_BYTES = 18;
-
-INLINE bool isPacked(uint32_t dtype) { return dtype <= abi::DTYPE_Q4_0 || dtype == abi::DTYPE_Q8_0; }
 
 template <typename T>
 static void packPlain(T* panel, const T* rows, size_t nIn) {
@@ -36,8 +26,7 @@ static void packBlocks(char* panel, const char* rows, size_t rowBytes, size_t bl
   }
 }
 
-static void pack(char* bytes, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
-  if (!isPacked(dtype)) return;
+static void pack(char* bytes, uint32_t, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
   const size_t panelBytes = PANEL * rowBytes;
   char* rows = static_cast<char*>(__builtin_malloc(panelBytes));
   for (size_t o = 0; o < nOut; o += PANEL, bytes += panelBytes) {

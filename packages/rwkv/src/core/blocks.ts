@@ -1,5 +1,5 @@
 // Quantised block types: what the bytes of a block mean, and the values they stand for. Layouts and names are those
-// of ggml (ggml-common.h, ggml-quants.c of ggml-org/ggml); they are shared by GGUF and rwkv.cpp files.
+// of ggml (ggml-common.h, ggml-quants.c of ggml-org/ggml), shared by GGUF and rwkv.cpp files; q8, q4 and nf4 are our own.
 //
 // Every product below is exact in f64, and so is each sum of two: an f16 has 11 significant bits and is a multiple of
 // 2^-24, scales and quants have at most 8 bits. Hence one rounding, on the store into the Float32Array. ggml's f32
@@ -196,6 +196,43 @@ const decodeQ6K: BlockDecoder = (out, o, bytes, b) => {
   }
 };
 
+// Our own: blocks of 64. Byte j of 4-bit quants holds element j in its low and element j + 32 in its high nibble.
+
+/** `| f16 d | i8 quants[64] |`, value = d * q */
+const decodeQ8: BlockDecoder = (out, o, bytes, b) => {
+  const d = f16At(bytes, b);
+  for (let j = 0; j < 64; j++) out[o + j] = d * i8At(bytes, b + 2 + j);
+};
+
+/** `| f16 d | f16 m | u8 quants[32] |`, value = d * q + m */
+const decodeQ4: BlockDecoder = (out, o, bytes, b) => {
+  const d = f16At(bytes, b);
+  const m = f16At(bytes, b + 2);
+  for (let j = 0; j < 32; j++) {
+    const pair = bytes[b + 4 + j]!;
+    out[o + j] = d * (pair & 15) + m;
+    out[o + 32 + j] = d * (pair >> 4) + m;
+  }
+};
+
+/**
+ * The levels of nf4, quantiles of the normal distribution as published with QLoRA (arXiv 2305.14314, appendix E), in
+ * units of 1/127: whole numbers, so that an int8 product of them is exact.
+ */
+export const NF4_LEVELS: readonly number[] = [
+  -127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127,
+];
+
+/** `| f16 d | u8 quants[32] |`, value = d * NF4_LEVELS[q] */
+const decodeNf4: BlockDecoder = (out, o, bytes, b) => {
+  const d = f16At(bytes, b);
+  for (let j = 0; j < 32; j++) {
+    const pair = bytes[b + 2 + j]!;
+    out[o + j] = d * NF4_LEVELS[pair & 15]!;
+    out[o + 32 + j] = d * NF4_LEVELS[pair >> 4]!;
+  }
+};
+
 const DECODERS: Readonly<Record<QuantDType, BlockDecoder>> = {
   q4_0: decodeQ4_0,
   q4_1: decodeQ4_1,
@@ -207,6 +244,9 @@ const DECODERS: Readonly<Record<QuantDType, BlockDecoder>> = {
   q4_k: decodeQ4K,
   q5_k: decodeQ5K,
   q6_k: decodeQ6K,
+  q8: decodeQ8,
+  q4: decodeQ4,
+  nf4: decodeNf4,
 };
 
 function checkBlocks(dtype: QuantDType, nElements: number, nBytes: number): void {

@@ -18,7 +18,21 @@ test("names are those of the table, and nothing that objects inherit", () => {
 });
 
 test("quantised are the types in blocks; weights are those and the floats", () => {
-  const quantised = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"];
+  const quantised = [
+    "q4_0",
+    "q4_1",
+    "q5_0",
+    "q5_1",
+    "q8_0",
+    "q2_k",
+    "q3_k",
+    "q4_k",
+    "q5_k",
+    "q6_k",
+    "q8",
+    "q4",
+    "nf4",
+  ];
   expect(ALL.filter(isQuantized)).toEqual(quantised);
   expect(ALL.filter(isWeightDType)).toEqual(["f64", "f32", "f16", "bf16", ...quantised]);
 });

@@ -1,5 +1,6 @@
 // Element types and block layouts, under their published names. A quantised dtype stores rows of blocks along the
-// last (fastest) dimension; the layouts are those of ggml (see blocks.ts for the drawings).
+// last (fastest) dimension; q8, q4 and nf4 are this project's own, the other layouts are those of ggml (blocks.ts draws
+// them all).
 
 import { ShapeError } from "./errors.ts";
 
@@ -34,6 +35,9 @@ export const DTYPES = {
   q4_k: { blockElements: 256, blockBytes: 144 },
   q5_k: { blockElements: 256, blockBytes: 176 },
   q6_k: { blockElements: 256, blockBytes: 210 },
+  q8: { blockElements: 64, blockBytes: 66 },
+  q4: { blockElements: 64, blockBytes: 36 },
+  nf4: { blockElements: 64, blockBytes: 34 },
 } as const satisfies Record<string, DTypeInfo>;
 
 /** Any element type that a file may hold, under its published name. */
@@ -41,8 +45,12 @@ export type DType = keyof typeof DTYPES;
 
 /** Types whose values are real numbers, that is everything a weight may be stored in. */
 export type FloatDType = "f64" | "f32" | "f16" | "bf16";
-export type QuantDType =
+/** Block types of ggml. */
+export type GgmlQuantDType =
   "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q2_k" | "q3_k" | "q4_k" | "q5_k" | "q6_k";
+/** Block types of this project. */
+export type OwnQuantDType = "q8" | "q4" | "nf4";
+export type QuantDType = GgmlQuantDType | OwnQuantDType;
 /** Types that weights are stored in. */
 export type WeightDType = FloatDType | QuantDType;
 

@@ -33,14 +33,15 @@ export interface NativeAddon {
   /** @returns null if the range of addresses is used up */
   placeWeight(memory: NativeMemory, byteLength: number): NativeWeight | null;
   /**
-   * Detaches the buffer of a weight whose bytes are in, and brings the rows of a matrix into the order that the kernels
-   * read; its place has room for whole panels. `nIn` is 0 for a vector.
+   * Detaches the buffer of a weight whose bytes are in, and brings the rows of a matrix into the order `packTo`
+   * (LAYOUT_... of backends/cpu/abi.ts; LAYOUT_ROWS leaves the bytes as they are), which its place has room for.
    */
   sealWeight(
     pool: NativePool,
     memory: NativeMemory,
     buffer: ArrayBuffer,
     address: number,
+    packTo: number,
     dtype: number,
     nOut: number,
     nIn: number,

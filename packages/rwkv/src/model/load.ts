@@ -137,6 +137,7 @@ async function upload(
       name,
       shape: rule.shape,
       dtype,
+      hasSparseInputs: rule.hasSparseInputs,
       byteLength,
       async read(target, readSignal) {
         if (dtype === weight.dtype) {

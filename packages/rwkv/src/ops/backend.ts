@@ -2,6 +2,7 @@
 // then run steps over ragged batches. Backends implement this; the runtime is its only caller.
 
 import type { WeightDType } from "../core/dtype.ts";
+import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
 import type { RowKind, Tensor } from "./tensor.ts";
 
@@ -11,7 +12,11 @@ export interface WeightUpload {
   /** `[out, in]` of any weight dtype, or `[n]` in f32. */
   readonly shape: readonly number[];
   readonly dtype: WeightDType;
-  /** Bytes in `dtype`, row-major, little-endian. */
+  /** The order of a matrix's bytes as they are read, whatever order the backend keeps them in. Default `rows`. */
+  readonly layout?: WeightLayout | undefined;
+  /** Whether most inputs of products with this matrix are zero, so that much of it need not be read. Default no. */
+  readonly hasSparseInputs?: boolean | undefined;
+  /** Bytes in `dtype` and `layout`, little-endian. */
   readonly byteLength: number;
   /** Fills the final place of the bytes, or one close to it; called once. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;

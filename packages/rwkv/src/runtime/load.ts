@@ -23,8 +23,8 @@ export interface LoadOptions {
   /** What matrices are re-encoded to while loading. Default: as stored. */
   readonly dtype?: EncodedDType | undefined;
   /**
-   * Precision of activations in products with quantised weights. Default `f32`, with which log-probabilities stay within
-   * 1e-4 of exact arithmetic; `int8` is faster where the kernels have it (native ones, for q8_0 and q4_0).
+   * Precision of activations in products with quantised weights. Default `int8`, rounded in blocks of 32 as llama.cpp does
+   * it, where the backend has it. With `f32` log-probabilities stay within 1e-4 of exact arithmetic on the same weights.
    */
   readonly activations?: Activations | undefined;
   /**
@@ -111,6 +111,7 @@ export async function loadModel(
         backend: backend.name,
         device: backend.description,
         kernels: backend.kernels,
+        activations,
         weightByteLength,
         bytesReadPerToken,
         stateByteLength: 4 * loaded.program.stateElements,
@@ -124,10 +125,10 @@ export async function loadModel(
 function activationsFor(backend: Backend, asked: Activations | undefined): Activations {
   if (asked === "int8" && !backend.hasInt8Activations) {
     throw new UnsupportedError(
-      `activations "int8" need native kernels, but this is "${backend.description}"; use "f32", the default here.`,
+      `activations "int8" are not for "${backend.description}"; use "f32", the default here.`,
     );
   }
-  return asked ?? "f32";
+  return asked ?? (backend.hasInt8Activations ? "int8" : "f32");
 }
 
 /** What the device holds, and what the host keeps to look rows up in. */

@@ -5,6 +5,7 @@ import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout, tunedState, type StateTensor } from "../model/state.ts";
+import type { Activations } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
@@ -20,6 +21,8 @@ export interface ModelInfo {
   readonly device: string;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
+  /** Precision of activations in products with quantised weights, if the model has any. */
+  readonly activations: Activations;
   /** Bytes of all weights in memory, the embedding included. */
   readonly weightByteLength: number;
   /** Bytes of weights that one decode step reads if none is skipped: all but the embedding, and one row of that. */

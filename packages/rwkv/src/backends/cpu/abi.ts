@@ -40,7 +40,9 @@ export const TENSOR_ROW_BYTES = 8;
 export const TENSOR_DTYPE = 12;
 /** Upper half of the address; 0 but for weights outside the memory that 32 bits can address. */
 export const TENSOR_ADDRESS_HIGH = 16;
-export const TENSOR_BYTES = 20;
+/** LAYOUT_... of a weight. */
+export const TENSOR_LAYOUT = 20;
+export const TENSOR_BYTES = 24;
 
 // Record: one operation. Its tensors are numbers in the list of operands, in the order given at each operation.
 export const RECORD_OP = 0;
@@ -144,6 +146,14 @@ export const DTYPE_Q3_K = 9;
 export const DTYPE_Q4_K = 10;
 export const DTYPE_Q5_K = 11;
 export const DTYPE_Q6_K = 12;
+export const DTYPE_Q8 = 13;
+export const DTYPE_Q4 = 14;
+export const DTYPE_NF4 = 15;
+
+/** Orders of a matrix's bytes, drawn in core/layout.ts. */
+export const LAYOUT_ROWS = 0;
+export const LAYOUT_PANELS = 1;
+export const LAYOUT_COLUMNS = 2;
 
 /** Rows of a matrix that are decoded together, to be used for all rows of a step. */
 export const PANEL_ROWS = 16;

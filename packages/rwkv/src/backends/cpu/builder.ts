@@ -1,16 +1,16 @@
 // Collects the tensors of one model and records its forward pass. Weights are read straight into the memory that the
 // kernels use, one after the other, since a view of it does not outlive the next growth.
 
-import { byteLengthOf } from "../../core/dtype.ts";
-import { ShapeError, UnsupportedError, UsageError } from "../../core/errors.ts";
+import { UnsupportedError, UsageError } from "../../core/errors.ts";
 import type { Activations, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
+import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { lower } from "./commands.ts";
 import { encodeProgram } from "./encode.ts";
-import type { HostFactory, ProgramHost } from "./host.ts";
+import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
 import { CpuProgram } from "./program.ts";
 import { schedule } from "./schedule.ts";
 import { Slots } from "./slots.ts";
@@ -33,7 +33,7 @@ class CpuBuilder implements ProgramBuilder {
   /** Null once the builder is built or disposed. */
   #host: ProgramHost | null;
   readonly #tensors: Tensor[] = [];
-  readonly #weights = new Map<Tensor, number>();
+  readonly #weights = new Map<Tensor, WeightPlace>();
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
   /** Settles when the weights asked for so far are read. */
@@ -107,7 +107,10 @@ class CpuBuilder implements ProgramBuilder {
       this.#maxRows,
       host.nThreads,
       this.#activations,
-      (tensor) => (tensor.kind === "state" ? slots.offsetOf(tensor) : this.#weights.get(tensor)!),
+      (tensor) => {
+        const place = this.#weights.get(tensor);
+        return place ?? { address: slots.offsetOf(tensor), layout: "rows" };
+      },
     );
     return new CpuProgram({
       arena,
@@ -125,20 +128,19 @@ class CpuBuilder implements ProgramBuilder {
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
-    const { name, byteLength } = upload;
+    const { name } = upload;
     signal?.throwIfAborted();
     const host = this.#host;
     if (host === null) throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
     const place = host.placeWeight(upload);
     try {
-      await upload.read(place.bytes(), signal);
+      await readInto(place, upload, signal);
     } catch (error) {
       place.release();
       throw error;
     }
-    place.seal();
-    this.#weights.set(tensor, place.address);
-    this.#weightByteLength += byteLength;
+    this.#weights.set(tensor, place);
+    this.#weightByteLength += upload.byteLength;
   }
 
   #takeHost(): ProgramHost {
@@ -164,16 +166,22 @@ class CpuBuilder implements ProgramBuilder {
   }
 }
 
-function checkUpload({ name, shape, dtype, byteLength }: WeightUpload): void {
-  if (dtype === "f64") {
+/** Bytes in an order that the kernels do not read come as rows. */
+async function readInto(place: WeightPlace, upload: WeightUpload, signal?: AbortSignal): Promise<void> {
+  if (upload.layout === place.layout) {
+    await upload.read(place.bytes(place.layout), signal);
+    place.seal(place.layout);
+  } else {
+    await readRows(upload, place.bytes("rows"), signal);
+    place.seal("rows");
+  }
+}
+
+function checkUpload(upload: WeightUpload): void {
+  if (upload.dtype === "f64") {
     throw new UnsupportedError(
-      `weight "${name}" is f64, which no kernel of the cpu backend reads. Convert it to f32.`,
+      `weight "${upload.name}" is f64, which no kernel of the cpu backend reads. Convert it to f32.`,
     );
   }
-  const wanted = byteLengthOf(dtype, shape);
-  if (byteLength !== wanted) {
-    throw new ShapeError(
-      `weight "${name}": [${shape.join(", ")}] in ${dtype} takes ${wanted} bytes, but the upload announces ${byteLength}.`,
-    );
-  }
+  checkUploadLength(upload);
 }

@@ -19,6 +19,9 @@ const SCALES: Readonly<Partial<Record<WeightDType, readonly number[]>>> = {
   q4_k: [0, 2],
   q5_k: [0, 2],
   q6_k: [208],
+  q8: [0],
+  q4: [0, 2],
+  nf4: [0],
 };
 
 /** Random blocks with finite scales of every size, subnormal ones included; plain types get finite values. */

@@ -3,6 +3,7 @@
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import type { Activation } from "../../ops/ops.ts";
 import type { WeightDType } from "../../core/dtype.ts";
+import type { WeightLayout } from "../../core/layout.ts";
 import type { Activations } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
@@ -26,7 +27,21 @@ const DTYPE_NUMBERS: Readonly<Record<KernelDType, number>> = {
   q4_k: abi.DTYPE_Q4_K,
   q5_k: abi.DTYPE_Q5_K,
   q6_k: abi.DTYPE_Q6_K,
+  q8: abi.DTYPE_Q8,
+  q4: abi.DTYPE_Q4,
+  nf4: abi.DTYPE_NF4,
 };
+
+const LAYOUT_NUMBERS: Readonly<Record<WeightLayout, number>> = {
+  rows: abi.LAYOUT_ROWS,
+  panels: abi.LAYOUT_PANELS,
+  columns: abi.LAYOUT_COLUMNS,
+};
+
+/** LAYOUT_... of abi.ts. */
+export function layoutNumber(layout: WeightLayout): number {
+  return LAYOUT_NUMBERS[layout];
+}
 
 const ACTIVATION_NUMBERS: Readonly<Record<Activation, number>> = {
   none: abi.ACTIVATION_NONE,
@@ -43,6 +58,14 @@ export function dtypeNumber(dtype: WeightDType): number {
   return DTYPE_NUMBERS[dtype as KernelDType];
 }
 
+/** Where the data of a tensor lies, and in which order. */
+export interface Place {
+  readonly address: number;
+  readonly layout: WeightLayout;
+}
+
+const NOWHERE: Place = { address: 0, layout: "rows" };
+
 /** Where the parts of an encoded program lie. */
 export interface Encoded {
   readonly context: number;
@@ -56,7 +79,7 @@ export interface Encoded {
 
 /**
  * Takes memory for the tables of a program and writes what stays the same for all steps.
- * @param addressOf - of a weight its address, of a state its offset in a slot; rows get theirs with `setAddress`
+ * @param placeOf - of a weight its address, of a state its offset in a slot; rows get theirs with `setAddress`
  * @throws DeviceError if there is no memory
  */
 export function encodeProgram(
@@ -66,7 +89,7 @@ export function encodeProgram(
   maxRows: number,
   nThreads: number,
   activations: Activations,
-  addressOf: (tensor: Tensor) => number,
+  placeOf: (tensor: Tensor) => Place,
 ): Encoded {
   const what = "the command list";
   const nOperands = commands.reduce((sum, { operands }) => sum + operands.length, 0);
@@ -100,12 +123,13 @@ export function encodeProgram(
   tensors.forEach((tensor) => {
     const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
     const isRows = tensor.rows !== "none";
-    const address = isRows ? 0 : addressOf(tensor);
+    const { address, layout } = isRows ? NOWHERE : placeOf(tensor);
     words[at + abi.TENSOR_ADDRESS / 4] = address % 2 ** 32;
     words[at + abi.TENSOR_ADDRESS_HIGH / 4] = Math.floor(address / 2 ** 32);
     words[at + abi.TENSOR_WIDTH / 4] = rowElements(tensor);
     words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
     words[at + abi.TENSOR_DTYPE / 4] = dtypeNumber(tensor.dtype);
+    words[at + abi.TENSOR_LAYOUT / 4] = layoutNumber(layout);
   });
   writeRecords(arena, commands, records, operands);
   return { context, control, runs, logitRows, tensors: table };

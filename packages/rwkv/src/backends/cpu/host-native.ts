@@ -1,16 +1,21 @@
 // Programs in the native addon: weights lie behind the memory that 32-bit addresses reach, in the order that the kernels
 // read, and threads of the addon run a step while JavaScript goes on.
 
+import { byteLengthOf, type WeightDType } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { layoutByteLength } from "../../core/layout.ts";
 import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
-import { dtypeNumber } from "./encode.ts";
+import { dtypeNumber, layoutNumber } from "./encode.ts";
 import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
 const NAMES: Readonly<Record<KernelSet, string>> = { avx512: "AVX-512", avx2: "AVX2", neon: "NEON" };
+
+/** Types whose panels the kernels read; rows of the others are decoded. */
+const PACKED_DTYPES: ReadonlySet<WeightDType> = new Set(["f32", "f16", "bf16", "q8_0", "q4_0"]);
 
 /** What an addon must have been built for. */
 export const NATIVE_LAYOUT = Object.entries(abi)
@@ -65,13 +70,13 @@ function placeWeight(
   addon: NativeKernels["addon"],
   pool: NativePool,
   memory: NativeMemory,
-  { name, shape, dtype, byteLength }: WeightUpload,
+  { name, shape, dtype }: WeightUpload,
 ): WeightPlace {
   const [nOut = 1, nIn] = shape;
-  const isMatrix = nIn !== undefined;
-  const rowBytes = byteLength / nOut;
-  const nRows = isMatrix ? Math.ceil(nOut / abi.PANEL_ROWS) * abi.PANEL_ROWS : nOut;
-  const place = addon.placeWeight(memory, nRows * rowBytes);
+  const layout = nIn === undefined || !PACKED_DTYPES.has(dtype) ? "rows" : "panels";
+  const rowsByteLength = byteLengthOf(dtype, shape);
+  const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
+  const place = addon.placeWeight(memory, byteLength);
   if (place === null) {
     throw new DeviceError(
       `weight "${name}" needs ${byteLength} bytes, but the program has twice the machine's memory already. ` +
@@ -81,9 +86,21 @@ function placeWeight(
   const { address, buffer } = place;
   return {
     address,
-    bytes: () => new Uint8Array(buffer, 0, byteLength),
-    seal() {
-      addon.sealWeight(pool, memory, buffer, address, dtypeNumber(dtype), nOut, nIn ?? 0, rowBytes);
+    layout,
+    bytes: (order) => new Uint8Array(buffer, 0, order === "rows" ? rowsByteLength : byteLength),
+    seal(order) {
+      const packTo = order === layout ? abi.LAYOUT_ROWS : layoutNumber(layout);
+      addon.sealWeight(
+        pool,
+        memory,
+        buffer,
+        address,
+        packTo,
+        dtypeNumber(dtype),
+        nOut,
+        nIn ?? 0,
+        rowsByteLength / nOut,
+      );
     },
     release: () => undefined,
   };

@@ -1,5 +1,6 @@
 // Programs in WebAssembly: weights and tables share one memory. How steps run: replay.ts and pool.ts.
 
+import { byteLengthOf } from "../../core/dtype.ts";
 import { Arena } from "./arena.ts";
 import type { HostFactory, ProgramHost } from "./host.ts";
 import type { Replayer } from "./replay.ts";
@@ -14,10 +15,12 @@ function createHost(replayer: Replayer): ProgramHost {
   return {
     arena,
     nThreads: replayer.nThreads,
-    placeWeight({ name, byteLength }) {
+    placeWeight({ name, shape, dtype }) {
+      const byteLength = byteLengthOf(dtype, shape);
       const address = arena.allocate(byteLength, `weight "${name}"`);
       return {
         address,
+        layout: "rows",
         bytes: () => new Uint8Array(memory.buffer, address, byteLength),
         seal: () => undefined,
         release: () => arena.free(address),

@@ -1,6 +1,7 @@
 // What a program lives on: memory for its tables, rows and states, places for its weights, and the kernels that replay
 // its command list. Hides whether those are WebAssembly (host-wasm.ts) or native code (host-native.ts).
 
+import type { WeightLayout } from "../../core/layout.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Arena } from "./arena.ts";
 import type { Encoded } from "./encode.ts";
@@ -10,10 +11,12 @@ import type { ScheduledCommand } from "./schedule.ts";
 /** Room for the bytes of one weight. */
 export interface WeightPlace {
   readonly address: number;
-  /** As many bytes as the upload has; valid until memory is allocated. */
-  bytes(): Uint8Array;
-  /** The bytes are in; from now on only kernels read them. */
-  seal(): void;
+  /** The order that the kernels read. */
+  readonly layout: WeightLayout;
+  /** The room for them in rows or in `layout`; valid until memory is allocated. */
+  bytes(layout: WeightLayout): Uint8Array;
+  /** The bytes are in, in rows or in `layout`; from now on only kernels read them. */
+  seal(layout: WeightLayout): void;
   /** The weight was not read after all. */
   release(): void;
 }

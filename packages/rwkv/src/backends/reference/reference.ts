@@ -2,12 +2,13 @@
 // the forward pass once, so that a step can stop between two operations, and computes them one after the other.
 
 import { byteLengthOf } from "../../core/dtype.ts";
-import { ShapeError, UsageError } from "../../core/errors.ts";
+import { UsageError } from "../../core/errors.ts";
 import type { Backend, BuilderOptions, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
+import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { ReferenceProgram } from "./program.ts";
 import { allocate, decodeWeight, type Storage, type Values } from "./values.ts";
 
@@ -99,16 +100,11 @@ async function readWeight(
   upload: WeightUpload,
   signal: AbortSignal | undefined,
 ): Promise<Values> {
-  const { name, shape, dtype, byteLength } = upload;
-  if (byteLength !== byteLengthOf(dtype, shape)) {
-    throw new ShapeError(
-      `weight "${name}": [${shape.join(", ")}] in ${dtype} takes ${byteLengthOf(dtype, shape)} bytes, but the ` +
-        `upload announces ${byteLength}.`,
-    );
-  }
+  const { name, shape, dtype } = upload;
+  checkUploadLength(upload);
   const values = allocate(storage, shape, `weight "${name}"`);
-  const bytes = new Uint8Array(byteLength);
-  await upload.read(bytes, signal);
+  const bytes = new Uint8Array(byteLengthOf(dtype, shape));
+  await readRows(upload, bytes, signal);
   decodeWeight(dtype, bytes, values);
   return values;
 }

@@ -84,7 +84,7 @@ function channelMix<T>(visit: WeightVisitor<T>, c: ModelConfig, block: string): 
     mixR: mix("r"),
     key: visit.matrix(`${block}.ffn.key.weight`, nFfn, nEmbd),
     receptance: visit.matrix(`${block}.ffn.receptance.weight`, nEmbd, nEmbd),
-    value: visit.matrix(`${block}.ffn.value.weight`, nEmbd, nFfn),
+    value: visit.sparseMatrix(`${block}.ffn.value.weight`, nEmbd, nFfn),
   };
 }
 
@@ -191,7 +191,7 @@ export function weights7<T>(visit: WeightVisitor<T>, c: ModelConfig): Rwkv7Weigh
       ffn: {
         mix: visit.vector(`${block}.ffn.x_k`, [1, 1, nEmbd]),
         key: visit.matrix(`${block}.ffn.key.weight`, nFfn, nEmbd),
-        value: visit.matrix(`${block}.ffn.value.weight`, nEmbd, nFfn),
+        value: visit.sparseMatrix(`${block}.ffn.value.weight`, nEmbd, nFfn),
       },
     })),
     ends: ends(visit, c),

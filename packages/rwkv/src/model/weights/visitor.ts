@@ -29,12 +29,16 @@ export interface WeightRule {
   readonly meaning: VectorMeaning;
   /** How often each element of a vector is repeated on the device: values per head become values per channel. */
   readonly repeat: number;
+  /** Whether the inputs of its products are squared ReLUs, most of which are zero. */
+  readonly hasSparseInputs: boolean;
 }
 
 export interface WeightVisitor<T> {
   vector(name: string, officialShape: readonly number[], meaning?: VectorMeaning, repeat?: number): T;
   /** `[out, in]` */
   matrix(name: string, nOut: number, nIn: number): T;
+  /** A matrix whose inputs are squared ReLUs. */
+  sparseMatrix(name: string, nOut: number, nIn: number): T;
   /** First factor of a low-rank map, `[rank, in]`; official files hold `[in, rank]`. */
   loraDown(name: string, rank: number, nIn: number): T;
   /** Second factor, `[out, rank]`; official files hold `[rank, out]`. */
@@ -63,7 +67,8 @@ export function vectorRule(
   meaning: VectorMeaning = "asStored",
   repeat = 1,
 ): WeightRule {
-  return { name, kind: "vector", shape: [countElements(officialShape)], officialShape, meaning, repeat };
+  const shape = [countElements(officialShape)];
+  return { name, kind: "vector", shape, officialShape, meaning, repeat, hasSparseInputs: false };
 }
 
 export function matrixRule(
@@ -80,6 +85,7 @@ export function matrixRule(
     officialShape: isLora ? [nIn, nOut] : [nOut, nIn],
     meaning: "asStored",
     repeat: 1,
+    hasSparseInputs: false,
   };
 }
 
@@ -92,6 +98,8 @@ export function collectingVisitor(rules: WeightRule[]): WeightVisitor<WeightRule
   return {
     vector: (name, officialShape, meaning, repeat) => add(vectorRule(name, officialShape, meaning, repeat)),
     matrix: (name, nOut, nIn) => add(matrixRule(name, "matrix", nOut, nIn)),
+    sparseMatrix: (name, nOut, nIn) =>
+      add({ ...matrixRule(name, "matrix", nOut, nIn), hasSparseInputs: true }),
     loraDown: (name, rank, nIn) => add(matrixRule(name, "loraDown", rank, nIn)),
     loraUp: (name, nOut, rank) => add(matrixRule(name, "loraUp", nOut, rank)),
   };
@@ -100,5 +108,5 @@ export function collectingVisitor(rules: WeightRule[]): WeightVisitor<WeightRule
 /** A visitor that hands out what has been made for each name. */
 export function lookingVisitor<T>(made: ReadonlyMap<string, T>): WeightVisitor<T> {
   const get = (name: string): T => made.get(name)!;
-  return { vector: get, matrix: get, loraDown: get, loraUp: get };
+  return { vector: get, matrix: get, sparseMatrix: get, loraDown: get, loraUp: get };
 }

@@ -213,3 +213,34 @@ export function decodeQ6K(out: usize, p: usize, nBlocks: i32): void {
     }
   }
 }
+
+export function decodeQ8(out: usize, p: usize, nBlocks: i32): void {
+  for (let b = 0; b < nBlocks; b++, p += 66) {
+    const d = f32x4.splat(f16At(p));
+    for (let at: usize = 2; at < 66; at += 16, out += 64) storeScaled(out, v128.load(p + at), d);
+  }
+}
+
+export function decodeQ4(out: usize, p: usize, nBlocks: i32): void {
+  for (let b = 0; b < nBlocks; b++, p += 36, out += 256) {
+    const d = f32x4.splat(f16At(p));
+    const m = f32x4.splat(f16At(p + 2));
+    for (let at: usize = 0; at < 32; at += 16) {
+      const pairs = v128.load(p + at, 4);
+      storeOffset(out + 4 * at, lowNibbles(pairs), d, m);
+      storeOffset(out + 4 * at + 128, highNibbles(pairs), d, m);
+    }
+  }
+}
+
+export function decodeNf4(out: usize, p: usize, nBlocks: i32): void {
+  const levels = i8x16(-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127);
+  for (let b = 0; b < nBlocks; b++, p += 34, out += 256) {
+    const d = f32x4.splat(f16At(p));
+    for (let at: usize = 0; at < 32; at += 16) {
+      const pairs = v128.load(p + at, 2);
+      storeScaled(out + 4 * at, i8x16.swizzle(levels, lowNibbles(pairs)), d);
+      storeScaled(out + 4 * at + 128, i8x16.swizzle(levels, highNibbles(pairs)), d);
+    }
+  }
+}

@@ -3,8 +3,10 @@
 import {
   DTYPE_BF16,
   DTYPE_F16,
+  DTYPE_NF4,
   DTYPE_Q2_K,
   DTYPE_Q3_K,
+  DTYPE_Q4,
   DTYPE_Q4_0,
   DTYPE_Q4_1,
   DTYPE_Q4_K,
@@ -12,11 +14,14 @@ import {
   DTYPE_Q5_1,
   DTYPE_Q5_K,
   DTYPE_Q6_K,
+  DTYPE_Q8,
   DTYPE_Q8_0,
 } from "../abi.ts";
 import {
+  decodeNf4,
   decodeQ2K,
   decodeQ3K,
+  decodeQ4,
   decodeQ4_0,
   decodeQ4_1,
   decodeQ4K,
@@ -24,6 +29,7 @@ import {
   decodeQ5_1,
   decodeQ5K,
   decodeQ6K,
+  decodeQ8,
   decodeQ8_0,
 } from "./blocks.ts";
 import {
@@ -109,6 +115,15 @@ export function decodeRow(dtype: i32, out: usize, p: usize, n: i32): void {
       return;
     case DTYPE_Q6_K:
       decodeQ6K(out, p, n >> 8);
+      return;
+    case DTYPE_Q8:
+      decodeQ8(out, p, n >> 6);
+      return;
+    case DTYPE_Q4:
+      decodeQ4(out, p, n >> 6);
+      return;
+    case DTYPE_NF4:
+      decodeNf4(out, p, n >> 6);
       return;
     default:
       unreachable();

@@ -1,0 +1,250 @@
+// Orders in which the bytes of a matrix are kept: as files have them, or as kernels read them. The bytes are the same in
+// every order, but for padding and a flipped top bit, so that nothing is rounded by going from one to another.
+//
+//   rows      row-major, as in every other file format
+//
+//   panels    16 outputs together, so that a vector holds a value of each and a sum over the inputs crosses no lane.
+//             For each panel of 16 rows (the last one filled up with zero rows):
+//               plain types   for each input: its weights of the 16 outputs
+//               blocks        for each block of inputs: each f16 field of the 16 outputs, then words of four bytes:
+//                             | 16 x f16 d | 16 x f16 m, if any | n x (16 outputs x 4 bytes) |
+//             Four bytes are four consecutive inputs of one output, what a lane of an int8 dot product takes.
+//
+//   columns   one input after the other, so that an input that is zero costs nothing, not even the reading. Outputs are
+//             padded to a multiple of 64, n of them:
+//               plain types   for each input: its n weights
+//               blocks        for each block of inputs: | n x f16 d | n x f16 m, if any |, then for each input of the
+//                             block n bytes, or n / 2 bytes where two 4-bit quants share one: of each segment of 64
+//                             outputs byte j holds output j in its low and output j + 32 in its high nibble
+//
+// In panels and columns 8-bit quants are kept as q + 128. Types with other blocks than `BLOCK_FIELDS` keep their rows.
+
+import { byteLengthOf, DTYPES, type WeightDType } from "./dtype.ts";
+import { ShapeError, UsageError } from "./errors.ts";
+
+export type WeightLayout = "rows" | "panels" | "columns";
+
+/** Outputs of a panel. */
+export const PANEL_OUTPUTS = 16;
+/** Outputs that columns are padded to a multiple of. */
+export const COLUMN_OUTPUTS = 64;
+
+interface BlockFields {
+  /** f16 numbers that a block begins with: d, or d and m. */
+  readonly nHalves: number;
+  /** Whether a byte holds two quants, that of the first and that of the second half of the block. */
+  readonly hasNibbles: boolean;
+}
+
+/** Blocks that panels and columns can be made of. */
+const BLOCK_FIELDS: Readonly<Partial<Record<WeightDType, BlockFields>>> = {
+  q4_0: { nHalves: 1, hasNibbles: true },
+  q4_1: { nHalves: 2, hasNibbles: true },
+  q8_0: { nHalves: 1, hasNibbles: false },
+  q8: { nHalves: 1, hasNibbles: false },
+  q4: { nHalves: 2, hasNibbles: true },
+  nf4: { nHalves: 1, hasNibbles: true },
+};
+
+/** What turns a signed byte into q + 128. */
+const TOP_BIT = 0x80;
+
+/** Whether a matrix of that type can be kept in another order than rows. */
+export function hasLayouts(dtype: WeightDType): boolean {
+  return DTYPES[dtype].blockElements === 1 ? dtype !== "f64" : BLOCK_FIELDS[dtype] !== undefined;
+}
+
+/**
+ * Bytes of a matrix `[out, in]` in an order.
+ * @throws UsageError if the type has rows only
+ * @throws ShapeError if `in` is no whole number of blocks, or the shape is that of no matrix
+ */
+export function layoutByteLength(layout: WeightLayout, dtype: WeightDType, shape: readonly number[]): number {
+  const { nOut, rowBytes } = matrixOf(layout, dtype, shape);
+  return paddedOutputs(layout, nOut) * rowBytes;
+}
+
+/**
+ * Brings rows into another order.
+ * @param rows - the matrix `[out, in]` in rows
+ * @param out - `layoutByteLength` bytes, of another buffer than `rows`
+ * @throws UsageError, ShapeError as `layoutByteLength`
+ */
+export function packMatrix(
+  layout: WeightLayout,
+  dtype: WeightDType,
+  shape: readonly number[],
+  rows: Uint8Array,
+  out: Uint8Array,
+): void {
+  const matrix = matrixOf(layout, dtype, shape);
+  checkLengths(matrix, layout, rows, out);
+  if (layout === "rows") {
+    out.set(rows);
+    return;
+  }
+  const { nOut, rowBytes } = matrix;
+  const forUnits = layout === "panels" ? forPanelUnits : forColumnUnits;
+  out.fill(0);
+  forUnits(matrix, (packedAt, output, rowAt, nBytes, flip) => {
+    const from = output * rowBytes + rowAt;
+    for (let i = 0; i < nBytes; i++) out[packedAt + i] = flip ^ (output < nOut ? rows[from + i]! : 0);
+  });
+  if (layout === "columns" && matrix.fields?.hasNibbles === true) {
+    forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
+      out[packedAt]! |= ((rows[output * rowBytes + rowAt]! >> rowShift) & 15) << packedShift;
+    });
+  }
+}
+
+/**
+ * Brings a matrix in any order back into rows.
+ * @param packed - `layoutByteLength` bytes
+ * @param out - the matrix `[out, in]` in rows, another buffer than `packed`
+ * @throws UsageError, ShapeError as `layoutByteLength`
+ */
+export function unpackMatrix(
+  layout: WeightLayout,
+  dtype: WeightDType,
+  shape: readonly number[],
+  packed: Uint8Array,
+  out: Uint8Array,
+): void {
+  const matrix = matrixOf(layout, dtype, shape);
+  checkLengths(matrix, layout, out, packed);
+  if (layout === "rows") {
+    out.set(packed);
+    return;
+  }
+  const { nOut, rowBytes } = matrix;
+  const forUnits = layout === "panels" ? forPanelUnits : forColumnUnits;
+  out.fill(0);
+  forUnits(matrix, (packedAt, output, rowAt, nBytes, flip) => {
+    if (output >= nOut) return;
+    const to = output * rowBytes + rowAt;
+    for (let i = 0; i < nBytes; i++) out[to + i] = flip ^ packed[packedAt + i]!;
+  });
+  if (layout === "columns" && matrix.fields?.hasNibbles === true) {
+    forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
+      out[output * rowBytes + rowAt]! |= ((packed[packedAt]! >> packedShift) & 15) << rowShift;
+    });
+  }
+}
+
+interface Matrix {
+  readonly nOut: number;
+  readonly rowBytes: number;
+  readonly blockElements: number;
+  readonly blockBytes: number;
+  /** Null for plain types, of which an element counts as a block. */
+  readonly fields: BlockFields | null;
+}
+
+function matrixOf(layout: WeightLayout, dtype: WeightDType, shape: readonly number[]): Matrix {
+  const [nOut, nIn] = shape;
+  if (shape.length !== 2 || nOut === undefined || nIn === undefined) {
+    throw new ShapeError(`a matrix has the shape [out, in], but [${shape.join(", ")}] was given.`);
+  }
+  if (layout !== "rows" && !hasLayouts(dtype)) {
+    throw new UsageError(`matrices of ${dtype} are kept in rows only; ${layout} were asked for.`);
+  }
+  const { blockElements, blockBytes } = DTYPES[dtype];
+  return {
+    nOut,
+    rowBytes: byteLengthOf(dtype, [nIn]),
+    blockElements,
+    blockBytes,
+    fields: BLOCK_FIELDS[dtype] ?? null,
+  };
+}
+
+function paddedOutputs(layout: WeightLayout, nOut: number): number {
+  const unit = layout === "rows" ? 1 : layout === "panels" ? PANEL_OUTPUTS : COLUMN_OUTPUTS;
+  return Math.ceil(nOut / unit) * unit;
+}
+
+function checkLengths(
+  { nOut, rowBytes }: Matrix,
+  layout: WeightLayout,
+  rows: Uint8Array,
+  packed: Uint8Array,
+): void {
+  const packedBytes = paddedOutputs(layout, nOut) * rowBytes;
+  if (rows.byteLength === nOut * rowBytes && packed.byteLength === packedBytes) return;
+  throw new ShapeError(
+    `a matrix of ${nOut} rows takes ${nOut * rowBytes} bytes in rows and ${packedBytes} in ${layout}, but ` +
+      `${rows.byteLength} and ${packed.byteLength} bytes were given.`,
+  );
+}
+
+/** A few bytes that stay together: where they are in the packed matrix, of which output, and where in its row. */
+type VisitUnit = (packedAt: number, output: number, rowAt: number, nBytes: number, flip: number) => void;
+
+/** A quant of 4 bits: its byte in the packed matrix and in the row of its output, and the shift in either. */
+type VisitNibble = (
+  packedAt: number,
+  packedShift: number,
+  output: number,
+  rowAt: number,
+  rowShift: number,
+) => void;
+
+function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
+  const { nOut, rowBytes, blockBytes, fields } = matrix;
+  const fieldBytes = 2 * (fields?.nHalves ?? 0);
+  const quantBytes = fields === null ? blockBytes : 4;
+  const flip = fields?.hasNibbles === false ? TOP_BIT : 0;
+  let packedAt = 0;
+  for (let panel = 0; panel < nOut; panel += PANEL_OUTPUTS) {
+    for (let block = 0; block < rowBytes; block += blockBytes) {
+      for (let at = 0; at < blockBytes;) {
+        const isField = at < fieldBytes;
+        const nBytes = isField ? 2 : quantBytes;
+        for (let output = panel; output < panel + PANEL_OUTPUTS; output++, packedAt += nBytes) {
+          visit(packedAt, output, block + at, nBytes, isField ? 0 : flip);
+        }
+        at += nBytes;
+      }
+    }
+  }
+}
+
+/** Everything but nibbles, which two outputs share. */
+function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
+  const { nOut, rowBytes, blockBytes, fields } = matrix;
+  const nPadded = paddedOutputs("columns", nOut);
+  const fieldBytes = 2 * (fields?.nHalves ?? 0);
+  const quantBytes = fields === null ? blockBytes : 1;
+  for (let block = 0; block < rowBytes; block += blockBytes) {
+    const end = fields?.hasNibbles === true ? fieldBytes : blockBytes;
+    let packedAt = nPadded * block;
+    for (let at = 0; at < end;) {
+      const isField = at < fieldBytes;
+      const nBytes = isField ? 2 : quantBytes;
+      const flip = isField || fields === null ? 0 : TOP_BIT;
+      for (let output = 0; output < nPadded; output++, packedAt += nBytes) {
+        visit(packedAt, output, block + at, nBytes, flip);
+      }
+      at += nBytes;
+    }
+  }
+}
+
+function forColumnNibbles(matrix: Matrix, visit: VisitNibble): void {
+  const { nOut, rowBytes, blockBytes, blockElements, fields } = matrix;
+  const nPadded = paddedOutputs("columns", nOut);
+  const fieldBytes = 2 * (fields?.nHalves ?? 0);
+  const half = blockElements / 2;
+  for (let block = 0; block < rowBytes; block += blockBytes) {
+    const quants = nPadded * (block + fieldBytes);
+    for (let input = 0; input < blockElements; input++) {
+      const rowAt = block + fieldBytes + (input % half);
+      const rowShift = input < half ? 0 : 4;
+      for (let output = 0; output < nOut; output++) {
+        const within = output % COLUMN_OUTPUTS;
+        const byte = (output - within) / 2 + (within % 32);
+        visit(quants + (input * nPadded) / 2 + byte, within < 32 ? 0 : 4, output, rowAt, rowShift);
+      }
+    }
+  }
+}
