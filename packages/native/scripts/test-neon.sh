@@ -61,5 +61,5 @@ for processor in max cortex-a57; do
   # Tests of kernels that cannot be loaded are skipped, so that is asked here.
   "$cache/node" --eval 'import("rwkv-native").then(({ addon }) => addon.createPool("neon", 1))'
   NODE_OPTIONS="--require $cache/exec-path.cjs" \
-    node node_modules/vitest/vitest.mjs run test/contract test/golden -t native "$@"
+    node node_modules/vitest/vitest.mjs run test/contract test/golden -t native --test-timeout 600000 "$@"
 done
