@@ -47,8 +47,8 @@ restore() {
   rm -rf build
   if [ -d build.normal ]; then mv build.normal build; fi
 }
-rm -rf build.normal
-if [ -d build ]; then mv build build.normal; fi
+# What a run that was killed has set aside is the normal build still.
+if [ -d build ] && [ ! -d build.normal ]; then mv build build.normal; fi
 trap restore EXIT
 
 CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ AR=aarch64-linux-gnu-ar CXXFLAGS=-DRWKV_EMULATED \

@@ -9,8 +9,9 @@ namespace rwkv {
 static size_t weightBytes() {
 #ifdef RWKV_EMULATED
   return FIRST_WEIGHT;
-#endif
+#else
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) * 2;
+#endif
 }
 
 /** Cache lines. Not huge pages: weights stand close together, so that no part of a huge page is wasted. */
