@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the addon for arm64 Linux beside the normal build, runs the contract table and the golden tests with it, and puts
 # the normal build back. The processor is emulated by QEMU, once with dot products of 8-bit numbers and once without;
-# Vitest runs on this machine and starts its workers in the emulator. Arguments go to Vitest. The tests of threads and
+# Vitest runs on this machine and starts its workers in the emulator. Arguments but -t go to it. The tests of threads and
 # aborting are left out: they multiply for minutes there, and use no instruction that the others do not.
 #
 # Needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user; installed here where that is
