@@ -20,9 +20,15 @@ const WIDE: SyntheticSizes = {
   ranks7: [4, 5, 3, 6],
 };
 
-/** The reference backend, with a note of what was uploaded and whether builders were disposed of. */
-function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; disposed: () => number } {
+/** The reference backend, with a note of what was announced and uploaded and whether builders were disposed of. */
+function recordingBackend(): {
+  backend: Backend;
+  announced: (number | undefined)[];
+  uploads: WeightUpload[];
+  disposed: () => number;
+} {
   const inner = createReferenceBackend();
+  const announced: (number | undefined)[] = [];
   const uploads: WeightUpload[] = [];
   let nDisposed = 0;
   const backend: Backend = {
@@ -31,6 +37,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
     hasInt8Activations: inner.hasInt8Activations,
     kernels: inner.kernels,
     createBuilder(options) {
+      announced.push(options.weightByteLength);
       const builder = inner.createBuilder(options);
       return {
         weight(upload, signal) {
@@ -49,7 +56,7 @@ function recordingBackend(): { backend: Backend; uploads: WeightUpload[]; dispos
       };
     },
   };
-  return { backend, uploads, disposed: () => nDisposed };
+  return { backend, announced, uploads, disposed: () => nDisposed };
 }
 
 async function dtypesOf(
@@ -61,6 +68,18 @@ async function dtypesOf(
   await loadProgram(backend, weights, { maxRows: 4, ...(dtype !== undefined && { dtype }) });
   return new Map(uploads.map((upload) => [upload.name, upload.dtype]));
 }
+
+test.each(["4", "5.0", "5.2", "6", "7"] as const)(
+  "RWKV %s: a backend hears how many bytes of weights there will be, in the types asked for",
+  async (version) => {
+    for (const dtype of [undefined, "f16", "q8_0"] as const) {
+      const { backend, announced, uploads } = recordingBackend();
+      const weights = canonicalWeights(checkpointOf(syntheticModel(version, WIDE)));
+      await loadProgram(backend, weights, { maxRows: 4, ...(dtype !== undefined && { dtype }) });
+      expect(announced).toEqual([uploads.reduce((sum, { byteLength }) => sum + byteLength, 0)]);
+    }
+  },
+);
 
 describe("types on the device", () => {
   const [MATRIX, VECTOR, DOWN, ODD] = [

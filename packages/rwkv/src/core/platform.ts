@@ -30,8 +30,9 @@ export interface ThreadHost {
   /** Cores that this process may use. */
   readonly nCores: number;
   /**
-   * Starts a thread that makes an instance of the task's module on its memory and calls the instance's export
-   * `work(context, thread)`, which does not return. The module may import `sleep`, `wake` and `finish` from `thread`.
+   * Starts a thread that makes an instance of the task's module on the memory of each part and then, as often as the
+   * gate opens, calls `step(context, thread)` of the part that the gate names. The module may import `sleep`, `wake` and
+   * `finish` from `thread`.
    */
   spawnThread(task: ThreadTask, listener: ThreadListener): Thread;
 }
@@ -39,16 +40,24 @@ export interface ThreadHost {
 /** What a thread runs. */
 export interface ThreadTask {
   readonly module: WebAssembly.Module;
+  /** What it can be asked to run. */
+  readonly parts: readonly ThreadPart[];
+  /** Two words: the first grows by one when a part is to be run, the second is the number of that part. */
+  readonly gate: Int32Array<SharedArrayBuffer>;
+  /** Handed to `step`: which of the threads this is, from 0. */
+  readonly thread: number;
+}
+
+export interface ThreadPart {
   /** Shared with the other threads. */
   readonly memory: WebAssembly.Memory;
-  /** Handed to `work`: the address of what the threads share, and which of them this is, from 0. */
+  /** Handed to `step`: the address of what the threads share. */
   readonly context: number;
-  readonly thread: number;
 }
 
 /** What is heard of a thread. */
 export interface ThreadListener {
-  /** It has its instance and is about to call `work`. */
+  /** It has its instances and waits at the gate. */
   onReady(): void;
   /** Its module has called `finish`. */
   onFinish(): void;

@@ -1,7 +1,7 @@
 // Puts a model on a device: uploads every weight once, straight from where it is stored, and has the forward pass of
 // its version recorded. Hides which weights the host keeps and which types the device gets.
 
-import { byteLengthOf, isQuantized, type WeightDType } from "../core/dtype.ts";
+import { byteLengthOf, countElements, isQuantized, type WeightDType } from "../core/dtype.ts";
 import type { EncodedDType } from "../core/decode.ts";
 import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
@@ -68,15 +68,21 @@ export async function loadProgram(
   };
 
   signal?.throwIfAborted();
-  const builder = backend.createBuilder({ maxRows: options.maxRows, activations: options.activations });
+  const uploaded = [...tensors.values()].filter(
+    ({ rule }) => rule.kind !== "embedding" && rule.kind !== "position",
+  );
+  const builder = backend.createBuilder({
+    maxRows: options.maxRows,
+    activations: options.activations,
+    weightByteLength: uploaded.reduce((sum, weight) => sum + loadedByteLength(weight, options.dtype), 0),
+  });
   try {
     const emb = tensors.get("emb.weight")!;
     const embedding = await readEmbeddingTable(source, emb, signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
-    for (const weight of tensors.values()) {
-      if (weight.rule.kind === "embedding" || weight.rule.kind === "position") continue;
+    for (const weight of uploaded) {
       signal?.throwIfAborted();
       handles.set(weight.name, await upload(builder, source, weight, options));
       advance(weight);
@@ -131,14 +137,13 @@ async function upload(
     );
   }
   const dtype = loadedDType(weight, options.dtype);
-  const byteLength = byteLengthOf(dtype, rule.shape);
   return builder.weight(
     {
       name,
       shape: rule.shape,
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
-      byteLength,
+      byteLength: loadedByteLength(weight, options.dtype),
       async read(target, readSignal) {
         if (dtype === weight.dtype) {
           await weight.read(target, readSignal);
@@ -154,6 +159,13 @@ async function upload(
     },
     signal,
   );
+}
+
+/** Bytes on the device. */
+function loadedByteLength(weight: CanonicalWeight, asked: EncodedDType | undefined): number {
+  const { kind, shape, repeat } = weight.rule;
+  if (kind === "vector") return 4 * repeat * countElements(shape);
+  return byteLengthOf(loadedDType(weight, asked), shape);
 }
 
 function loadedDType(weight: CanonicalWeight, asked: EncodedDType | undefined): WeightDType {

@@ -115,4 +115,9 @@ export interface BuilderOptions {
   readonly maxRows: number;
   /** Precision of activations in products with quantised weights. Default `f32`; `int8` only if the backend has it. */
   readonly activations?: Activations | undefined;
+  /**
+   * Bytes of all weights that will be uploaded, so that a backend can take the memory for them at once. Padding need not
+   * be counted, and more or fewer may come. Default: not known.
+   */
+  readonly weightByteLength?: number | undefined;
 }

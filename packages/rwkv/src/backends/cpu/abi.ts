@@ -2,7 +2,7 @@
 // Read by both sides: TypeScript writes it, the kernels (AssemblyScript) read it, so it holds plain constants only.
 // All fields are 32 bits wide and little-endian; addresses count bytes from the start of the memory.
 
-// Context: one per program, the only address that the kernels are given.
+// Context: one per part of a program (parts.ts), the only address that the kernels are given.
 /** Address of the table of tensors. */
 export const CONTEXT_TENSORS = 0;
 /** Address of the records of the command list. */
@@ -66,17 +66,15 @@ export const RECORD_BARRIER = 36;
 export const RECORD_BYTES = 40;
 
 // Control: how the threads of a program wait for one another. Each word has a cache line, since others spin on it.
-/** Grows by one when a step begins. */
-export const CONTROL_STEP = 0;
 /** Threads that have reached the next barrier. */
-export const CONTROL_ARRIVED = 64;
+export const CONTROL_ARRIVED = 0;
 /** Changes when all have reached a barrier: 2 * number of the barrier, plus 1 if the step is given up there. */
-export const CONTROL_PHASE = 128;
+export const CONTROL_PHASE = 64;
 /** Threads that sleep, or are about to. */
-export const CONTROL_SLEEPERS = 192;
+export const CONTROL_SLEEPERS = 128;
 /** 1 if the step shall be given up. */
-export const CONTROL_ABORT = 256;
-export const CONTROL_BYTES = 320;
+export const CONTROL_ABORT = 192;
+export const CONTROL_BYTES = 256;
 
 // Run: one per sequence of the step.
 export const RUN_FIRST_ROW = 0;

@@ -63,6 +63,17 @@ test("a freed region is used again by one that fits, and its rest by the next", 
   expect(arena.allocate(64, "more")).toBeGreaterThan(first + 1024);
 });
 
+test("a reserve is grown into at once, and used by what comes next", () => {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const arena = new Arena(memory);
+  arena.reserve(5 * PAGE_BYTES, "room for many");
+  const { buffer } = memory;
+  expect(buffer.byteLength).toBeGreaterThanOrEqual(5 * PAGE_BYTES);
+  for (let i = 0; i < 5; i++) arena.allocate(PAGE_BYTES, "one of them");
+  expect(memory.buffer).toBe(buffer);
+  expect(() => arena.reserve(5e9, "room for more")).toThrow(DeviceError);
+});
+
 test("views see the memory after it has grown", () => {
   const arena = newArena();
   const before = arena.floats;
@@ -79,7 +90,7 @@ describe("without memory", () => {
     const used = arena.usedByteLength;
     expect(() => arena.allocate(2 * PAGE_BYTES, 'weight "w"')).toThrow(DeviceError);
     expect(() => arena.allocate(20e6, 'weight "w"')).toThrow(
-      /weight "w" needs 0\.02 GB more than the 0\.0000655 GB that the program has/,
+      /weight "w" needs 0\.02 GB more than the 0\.0000655 GB that its memory has/,
     );
     expect(arena.usedByteLength).toBe(used);
     expect(arena.allocate(PAGE_BYTES, "what fits")).toBe(used);

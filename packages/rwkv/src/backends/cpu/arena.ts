@@ -1,4 +1,4 @@
-// Where the parts of one program lie in its memory. Hides how the memory grows and how freed regions are
+// Where tables, weights, rows and states of a program lie in one of its memories. Hides how the memory grows and how freed regions are
 // used again. Nobody may keep a view across an allocation: growing detaches the buffer behind it.
 
 import { DeviceError } from "../../core/errors.ts";
@@ -9,6 +9,8 @@ const ALIGNMENT = 64;
 /** Address 0 stays unused, and so does the last page: an address just behind a region must not wrap to 0. */
 const FIRST_ADDRESS = ALIGNMENT;
 const MAX_PAGES = 65535;
+/** What 32-bit addresses reach. */
+export const MEMORY_BYTES = MAX_PAGES * PAGE_BYTES;
 
 /** A memory in pages; growing it detaches the buffer. */
 export interface GrowableMemory {
@@ -76,6 +78,14 @@ export class Arena {
     return address;
   }
 
+  /**
+   * Grows the memory once, so that it need not grow for the next regions, of `byteLength` altogether.
+   * @throws DeviceError if the memory cannot grow so far
+   */
+  reserve(byteLength: number, what: string): void {
+    this.#growTo(this.#end + byteLength, byteLength, what);
+  }
+
   /** Gives a region back; the memory keeps its size, later regions take the place. */
   free(address: number): void {
     const region = this.#taken.get(address);
@@ -107,16 +117,16 @@ export class Arena {
     if (nPages <= havePages) return;
     if (nPages > MAX_PAGES) {
       throw new DeviceError(
-        `${what} needs ${gigabytes(byteLength)} GB, but the program holds ${gigabytes(this.#end)} GB already and ` +
-          `32-bit addresses end at ${gigabytes(MAX_PAGES * PAGE_BYTES)} GB. Load the model in a smaller type ` +
-          `(q8_0, or a GGUF file of 4 bits), or a smaller model.`,
+        `${what} needs ${gigabytes(byteLength)} GB, but its memory holds ${gigabytes(this.#end)} GB already and ` +
+          `32-bit addresses end at ${gigabytes(MEMORY_BYTES)} GB. Keep fewer sequences, read in smaller chunks, load ` +
+          `the model in a smaller type (q8_0, or a GGUF file of 4 bits), or use a smaller model.`,
       );
     }
     try {
       this.memory.grow(nPages - havePages);
     } catch (cause) {
       throw new DeviceError(
-        `${what} needs ${gigabytes(byteLength)} GB more than the ${gigabytes(this.memory.buffer.byteLength)} GB that the program has, ` +
+        `${what} needs ${gigabytes(byteLength)} GB more than the ${gigabytes(this.memory.buffer.byteLength)} GB that its memory has, ` +
           `but the system gives no more memory. Close other programs, use a smaller type (q8_0, or a GGUF file of ` +
           `4 bits), or a smaller model.`,
         { cause },
@@ -142,6 +152,7 @@ function viewsOf({ buffer }: GrowableMemory): {
   };
 }
 
-function gigabytes(byteLength: number): string {
+/** For messages. */
+export function gigabytes(byteLength: number): string {
   return String(Number((byteLength / 1e9).toPrecision(3)));
 }

@@ -2,7 +2,13 @@
 // kernels use, one after the other, since a view of it does not outlive the next growth.
 
 import { UnsupportedError, UsageError } from "../../core/errors.ts";
-import type { Activations, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type {
+  Activations,
+  BuilderOptions,
+  Program,
+  ProgramBuilder,
+  WeightUpload,
+} from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
@@ -10,37 +16,40 @@ import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { lower } from "./commands.ts";
 import { encodeProgram } from "./encode.ts";
-import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import { cutIntoParts } from "./parts.ts";
 import { CpuProgram } from "./program.ts";
-import { schedule } from "./schedule.ts";
+import { schedule, type ScheduledCommand } from "./schedule.ts";
 import { Slots } from "./slots.ts";
+import { Weights } from "./weights.ts";
 
-/** @throws UsageError if maxRows is no whole number of rows */
+/**
+ * @throws UsageError if maxRows is no whole number of rows
+ * @throws DeviceError if there is no memory for the weights announced
+ */
 export function createCpuBuilder(
   hosts: HostFactory,
-  maxRows: number,
-  activations: Activations,
+  { maxRows, activations = "f32", weightByteLength = 0 }: BuilderOptions,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(hosts.create(), maxRows, activations);
+  return new CpuBuilder(hosts.create(weightByteLength), maxRows, activations);
 }
 
 class CpuBuilder implements ProgramBuilder {
   readonly #maxRows: number;
   readonly #activations: Activations;
-  /** Null once the builder is built or disposed. */
-  #host: ProgramHost | null;
+  /** Null once the builder is built or disposed: they hold the memories. */
+  #device: { readonly host: ProgramHost; readonly weights: Weights } | null;
   readonly #tensors: Tensor[] = [];
-  readonly #weights = new Map<Tensor, WeightPlace>();
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
   constructor(host: ProgramHost, maxRows: number, activations: Activations) {
-    this.#host = host;
+    this.#device = { host, weights: new Weights() };
     this.#maxRows = maxRows;
     this.#activations = activations;
   }
@@ -77,7 +86,7 @@ class CpuBuilder implements ProgramBuilder {
 
   async build(forward: (ops: Ops) => void): Promise<Program> {
     await this.#reading;
-    const host = this.#takeHost();
+    const { host, weights } = this.#takeDevice();
     if (!this.#tensors.some(({ kind }) => kind === "output")) {
       throw new UsageError("the program has no output; declare one before building.");
     }
@@ -97,26 +106,17 @@ class CpuBuilder implements ProgramBuilder {
       tensors.push(tensor);
       return tensor;
     });
-    const commands = schedule(lowered);
-    const { arena } = host;
-    const slots = new Slots(arena, this.#initials);
-    const encoded = encodeProgram(
-      arena,
-      tensors,
-      commands,
-      this.#maxRows,
-      host.nThreads,
-      this.#activations,
-      (tensor) => {
-        const place = this.#weights.get(tensor);
-        return place ?? { address: slots.offsetOf(tensor), layout: "rows" };
-      },
+    const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
+    const slots = new Slots(host.arenas, this.#initials, memoryOf);
+    const encodedParts = parts.map(({ memory, commands }) =>
+      this.#encode(host, weights, slots, memory, schedule(commands), tensors.length),
     );
     return new CpuProgram({
-      arena,
+      arenas: host.arenas,
       slots,
-      encoded,
-      replay: await host.start(encoded, commands),
+      parts: parts.map((part, i) => ({ ...part, encoded: encodedParts[i]!.encoded })),
+      memoryOf,
+      replay: await host.start(encodedParts),
       maxRows: this.#maxRows,
       tensors,
       weightByteLength: this.#weightByteLength,
@@ -124,30 +124,57 @@ class CpuBuilder implements ProgramBuilder {
   }
 
   dispose(): void {
-    this.#host = null;
+    this.#device = null;
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
     const { name } = upload;
     signal?.throwIfAborted();
-    const host = this.#host;
-    if (host === null) throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
-    const place = host.placeWeight(upload);
+    const device = this.#device;
+    if (device === null) {
+      throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
+    }
+    const place = device.host.placeWeight(upload);
     try {
       await readInto(place, upload, signal);
     } catch (error) {
       place.release();
       throw error;
     }
-    this.#weights.set(tensor, place);
+    device.weights.add(tensor, place);
     this.#weightByteLength += upload.byteLength;
   }
 
-  #takeHost(): ProgramHost {
-    const host = this.#host;
-    if (host === null) throw new UsageError("the program is built already; make another builder.");
-    this.#host = null;
-    return host;
+  #encode(
+    host: ProgramHost,
+    weights: Weights,
+    slots: Slots,
+    memory: number,
+    commands: readonly ScheduledCommand[],
+    nTensors: number,
+  ): EncodedPart {
+    const arena = host.arenas[memory]!;
+    for (const { operands } of commands) weights.bringTo(memory, arena, operands);
+    const encoded = encodeProgram(
+      arena,
+      nTensors,
+      commands,
+      this.#maxRows,
+      host.nThreads,
+      this.#activations,
+      (tensor) =>
+        tensor.kind === "weight"
+          ? weights.placeIn(memory, tensor)
+          : { address: slots.offsetOf(tensor), layout: "rows" },
+    );
+    return { memory, encoded, commands };
+  }
+
+  #takeDevice(): { readonly host: ProgramHost; readonly weights: Weights } {
+    const device = this.#device;
+    if (device === null) throw new UsageError("the program is built already; make another builder.");
+    this.#device = null;
+    return device;
   }
 
   #declare(
@@ -157,7 +184,7 @@ class CpuBuilder implements ProgramBuilder {
     shape: readonly number[],
     dtype: Tensor["dtype"] = "f32",
   ): Tensor {
-    if (this.#host === null) {
+    if (this.#device === null) {
       throw new UsageError(`${kind} "${name}" is declared after the end of the building.`);
     }
     const tensor: Tensor = { index: this.#tensors.length, kind, rows, name, shape: [...shape], dtype };

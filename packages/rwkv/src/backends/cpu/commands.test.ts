@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
-import type { OpCall } from "../../ops/signature.ts";
+import { operandsOf, SIGNATURES, type OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
-import { lower, matrixRowBytes, rowsOf, workPerRow, type Command } from "./commands.ts";
+import { lower, matrixRowBytes, roleOf, rowsOf, workPerRow, type Command } from "./commands.ts";
 
 /** Handles by name, the numbers given in order. */
 function declareAll(): {
@@ -165,4 +165,46 @@ describe("records", () => {
     expect(matrixRowBytes(commands[0]!)).toBe(2 * 34);
     expect(workPerRow(commands[0]!)).toBe(5 * 64);
   });
+});
+
+test("commands read and write what the signatures of their operations say", () => {
+  const { weight, rows, state } = declareAll();
+  const [x, y] = [rows("x", 8), rows("y", 8)];
+  const [a, b, c] = [rows("a", 8), rows("b", 8), rows("c", 8)];
+  const [d, e, f] = [rows("d", 8), rows("e", 8), rows("f", 8)];
+  const v = weight("v", 8);
+  const norm = { weight: v, bias: v };
+  const calls: OpCall[] = [];
+  const ops = createOps((call) => calls.push(call));
+  ops.layerNorm(x, y, norm, 1e-5);
+  ops.groupNorm(x, y, norm, 2, 1e-5);
+  ops.tokenShift([a, b], x, state("shift", 8), [v, v]);
+  ops.shiftDelta(a, x, state("delta", 8));
+  ops.addMul(x, y, a, b);
+  ops.matmul(x, weight("w", 8, 8), y);
+  ops.lora(x, y, { down: weight("down", 2, 8), up: weight("up", 8, 2), bias: v }, "tanh", "none");
+  ops.activate(x, y, "tanh");
+  ops.add(x, y, 2);
+  ops.mul(x, y);
+  ops.lerp(x, y, a);
+  ops.copy(x, y);
+  ops.selectRows(rows("last", 8, "logit"), x);
+  ops.l2NormHeads(x, y, v, 2, 1e-5);
+  ops.scaleKey(x, y, v);
+  ops.addBonus(x, y, a, b, v, 2);
+  const [aa, bb, pp] = [state("aa", 8), state("bb", 8), state("pp", 8)];
+  ops.wkv4(x, { aa, bb, pp }, a, b, v, v);
+  ops.wkv6(x, state("wkv6", 2, 4, 4), y, a, b, v, v);
+  ops.wkv7(x, state("wkv7", 2, 4, 4), y, a, b, c, d, e);
+  expect(new Set(calls.map(({ op }) => op))).toEqual(new Set(Object.keys(SIGNATURES)));
+  for (const call of calls) {
+    const roles = new Map(operandsOf(call).map(({ tensor, role }) => [tensor, role]));
+    for (const command of lower([call], () => f)) {
+      command.operands.forEach((tensor, i) => {
+        const isHidden = tensor === f; // between the factors of a low-rank map
+        const want = isHidden ? (i === 0 ? "out" : "in") : roles.get(tensor);
+        expect(roleOf(command, i), `${call.op}: ${tensor.name}`).toBe(want);
+      });
+    }
+  }
 });

@@ -3,7 +3,7 @@
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import type { Activation } from "../../ops/ops.ts";
-import type { OpCall } from "../../ops/signature.ts";
+import type { OpCall, Role } from "../../ops/signature.ts";
 import { rowElements, type RowKind, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 
@@ -133,6 +133,33 @@ function commandsOf(call: OpCall, hiddenRows: DeclareScratch): Command[] {
     default:
       return call satisfies never;
   }
+}
+
+/** Whether a command reads or writes an operand; those are listed in abi.ts. Rows that are only written, are written whole. */
+export function roleOf({ op }: Command, operand: number): Role {
+  switch (op) {
+    case abi.OP_TOKEN_SHIFT:
+      if (operand === 1) return "inout";
+      return operand >= 2 && operand % 2 === 0 ? "out" : "in";
+    case abi.OP_SHIFT_DELTA:
+      if (operand === 2) return "inout";
+      break;
+    case abi.OP_WKV4:
+      if (operand >= 1 && operand <= 3) return "inout";
+      break;
+    case abi.OP_WKV6:
+    case abi.OP_WKV7:
+      if (operand === 1) return "inout";
+      break;
+    case abi.OP_ADD:
+    case abi.OP_MUL:
+    case abi.OP_LERP:
+    case abi.OP_SCALE_KEY:
+    case abi.OP_ADD_BONUS:
+      if (operand === 0) return "inout";
+      break;
+  }
+  return operand === 0 ? "out" : "in";
 }
 
 export function isMatmul({ op }: Command): boolean {

@@ -1,5 +1,5 @@
 // The cpu backend: kernels that replay a command list recorded once per model, in native code where the addon is there,
-// else in WebAssembly SIMD, where each program has a memory of its own, which bounds a model to 4 GB.
+// else in WebAssembly SIMD, where each program has memories of its own, one for each 3 GB of weights.
 
 import type { NativeKernels } from "../../core/native.ts";
 import type { ThreadHost } from "../../core/platform.ts";
@@ -53,6 +53,6 @@ export function backendOn(hosts: HostFactory): Backend {
     description: hosts.description,
     kernels: hosts.kernels,
     hasInt8Activations: hosts.hasInt8Activations,
-    createBuilder: ({ maxRows, activations = "f32" }) => createCpuBuilder(hosts, maxRows, activations),
+    createBuilder: (options) => createCpuBuilder(hosts, options),
   };
 }

@@ -66,7 +66,7 @@ export interface Place {
 
 const NOWHERE: Place = { address: 0, layout: "rows" };
 
-/** Where the parts of an encoded program lie. */
+/** Where the tables of an encoded command list lie. */
 export interface Encoded {
   readonly context: number;
   /** The words by which threads wait for one another. */
@@ -78,13 +78,14 @@ export interface Encoded {
 }
 
 /**
- * Takes memory for the tables of a program and writes what stays the same for all steps.
+ * Takes memory for the tables of a command list and writes what stays the same for all steps.
+ * @param nTensors - of the program; records name them by number
  * @param placeOf - of a weight its address, of a state its offset in a slot; rows get theirs with `setAddress`
  * @throws DeviceError if there is no memory
  */
 export function encodeProgram(
   arena: Arena,
-  tensors: readonly Tensor[],
+  nTensors: number,
   commands: readonly ScheduledCommand[],
   maxRows: number,
   nThreads: number,
@@ -96,7 +97,7 @@ export function encodeProgram(
   const context = arena.allocate(abi.CONTEXT_BYTES, what);
   const records = arena.allocate(commands.length * abi.RECORD_BYTES, what);
   const operands = arena.allocate(nOperands * 4, what);
-  const table = arena.allocate(tensors.length * abi.TENSOR_BYTES, what);
+  const table = arena.allocate(nTensors * abi.TENSOR_BYTES, what);
   const runs = arena.allocate(maxRows * abi.RUN_BYTES, what);
   const logitRows = arena.allocate(maxRows * 4, what);
   const panelBytes = panelElements(commands) * 4;
@@ -120,7 +121,7 @@ export function encodeProgram(
   setContext(abi.CONTEXT_N_THREADS, nThreads);
   setContext(abi.CONTEXT_CONTROL, control);
   setContext(abi.CONTEXT_INT8_ACTIVATIONS, activations === "int8" ? 1 : 0);
-  tensors.forEach((tensor) => {
+  for (const tensor of new Set(commands.flatMap(({ operands }) => operands))) {
     const at = (table + tensor.index * abi.TENSOR_BYTES) / 4;
     const isRows = tensor.rows !== "none";
     const { address, layout } = isRows ? NOWHERE : placeOf(tensor);
@@ -130,7 +131,7 @@ export function encodeProgram(
     words[at + abi.TENSOR_ROW_BYTES / 4] = isRows ? rowElements(tensor) * 4 : 0;
     words[at + abi.TENSOR_DTYPE / 4] = dtypeNumber(tensor.dtype);
     words[at + abi.TENSOR_LAYOUT / 4] = layoutNumber(layout);
-  });
+  }
   writeRecords(arena, commands, records, operands);
   return { context, control, runs, logitRows, tensors: table };
 }

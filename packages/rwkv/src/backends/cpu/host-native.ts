@@ -9,7 +9,7 @@ import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
 import { dtypeNumber, layoutNumber } from "./encode.ts";
-import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
 const NAMES: Readonly<Record<KernelSet, string>> = { avx512: "AVX-512", avx2: "AVX2", neon: "NEON" };
@@ -45,11 +45,13 @@ function createHost({ addon }: NativeKernels, pool: NativePool, nThreads: number
   }
   const arena = new Arena(growable(addon, memory));
   return {
-    arena,
+    arenas: [arena],
     placeWeight: (upload) => placeWeight(addon, pool, memory, upload),
     nThreads,
-    start: ({ context }, commands) =>
-      Promise.resolve(startReplay(addon, pool, memory, arena, context, commands.length)),
+    start: (parts) => {
+      const [{ encoded, commands }] = parts as readonly [EncodedPart]; // one memory, one part
+      return Promise.resolve(startReplay(addon, pool, memory, arena, encoded.context, commands.length));
+    },
   };
 }
 
@@ -85,6 +87,7 @@ function placeWeight(
   }
   const { address, buffer } = place;
   return {
+    memory: 0,
     address,
     layout,
     bytes: (order) => new Uint8Array(buffer, 0, order === "rows" ? rowsByteLength : byteLength),
@@ -117,7 +120,7 @@ function startReplay(
   const abortWord = (context + abi.CONTEXT_ABORT) / 4;
   let isDisposed = false;
   return {
-    async run(_rows, signal) {
+    async run(_part, _rows, signal) {
       const abort = (): void => {
         arena.words[abortWord] = 1;
       };

@@ -1,31 +1,116 @@
-// Programs in WebAssembly: weights and tables share one memory. How steps run: replay.ts and pool.ts.
+// Programs in WebAssembly: weights, tables, rows and states share a memory. Its addresses have 32 bits, so weights that
+// are too many for one go on in the next, in the order in which they come. How steps run: replay.ts and pool.ts.
 
 import { byteLengthOf } from "../../core/dtype.ts";
-import { Arena } from "./arena.ts";
-import type { HostFactory, ProgramHost } from "./host.ts";
-import type { Replayer } from "./replay.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { WeightUpload } from "../../ops/backend.ts";
+import { Arena, gigabytes, MEMORY_BYTES } from "./arena.ts";
+import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import type { Replay, Replayer } from "./replay.ts";
 
-export function wasmHosts(replayer: Replayer, description: string): HostFactory {
-  return { description, kernels: "wasm-simd", hasInt8Activations: false, create: () => createHost(replayer) };
+/** Weights that one memory takes: the last quarter is for rows and states, which come when all weights are in. */
+const MOST_WEIGHT_BYTES = 0.75 * MEMORY_BYTES;
+/** What weights take beyond their bytes: each begins on a cache line, and no model has more than some thousands. */
+const PADDING_BYTES = 2 ** 18;
+
+const ADVICE =
+  "Load the model in a smaller type (q8_0, or a GGUF file of 4 bits) or a smaller model, or use native kernels, " +
+  "which have no such limit.";
+
+/** @param mostWeightBytes - what one memory takes of a program's weights */
+export function wasmHosts(
+  replayer: Replayer,
+  description: string,
+  mostWeightBytes = MOST_WEIGHT_BYTES,
+): HostFactory {
+  return {
+    description,
+    kernels: "wasm-simd",
+    hasInt8Activations: false,
+    create: (weightByteLength) => new WasmHost(replayer, mostWeightBytes, weightByteLength),
+  };
 }
 
-function createHost(replayer: Replayer): ProgramHost {
-  const memory = replayer.createMemory();
-  const arena = new Arena(memory);
-  return {
-    arena,
-    nThreads: replayer.nThreads,
-    placeWeight({ name, shape, dtype }) {
-      const byteLength = byteLengthOf(dtype, shape);
-      const address = arena.allocate(byteLength, `weight "${name}"`);
-      return {
-        address,
-        layout: "rows",
-        bytes: () => new Uint8Array(memory.buffer, address, byteLength),
-        seal: () => undefined,
-        release: () => arena.free(address),
-      };
-    },
-    start: (encoded, commands) => replayer.start(memory, encoded, commands),
-  };
+class WasmHost implements ProgramHost {
+  readonly nThreads: number;
+  readonly arenas: Arena[] = [];
+  readonly #replayer: Replayer;
+  readonly #memories: WebAssembly.Memory[] = [];
+  readonly #mostWeightBytes: number;
+  /** Of all weights, or 0. */
+  readonly #expectedBytes: number;
+  #placedBytes = 0;
+  /** Bytes of weights in the last memory. */
+  #filledBytes = 0;
+
+  constructor(replayer: Replayer, mostWeightBytes: number, expectedBytes: number) {
+    this.#replayer = replayer;
+    this.nThreads = replayer.nThreads;
+    this.#mostWeightBytes = mostWeightBytes;
+    this.#expectedBytes = expectedBytes;
+    this.#open("the program");
+  }
+
+  placeWeight({ name, shape, dtype }: WeightUpload): WeightPlace {
+    const what = `weight "${name}"`;
+    const byteLength = byteLengthOf(dtype, shape);
+    const most = this.#mostWeightBytes;
+    if (byteLength > most) {
+      throw new DeviceError(
+        `${what} needs ${gigabytes(byteLength)} GB, but a memory of WebAssembly, which ends at ` +
+          `${gigabytes(MEMORY_BYTES)} GB, takes ${gigabytes(most)} GB of weights beside rows and states. ${ADVICE}`,
+      );
+    }
+    if (this.#filledBytes + byteLength > most) this.#open(what);
+    const memory = this.#memories.length - 1;
+    const arena = this.arenas[memory]!;
+    const address = arena.allocate(byteLength, what);
+    this.#filledBytes += byteLength;
+    this.#placedBytes += byteLength;
+    return {
+      memory,
+      address,
+      layout: "rows",
+      bytes: () => arena.bytes.subarray(address, address + byteLength),
+      seal: () => undefined,
+      release: () => {
+        arena.free(address);
+        this.#filledBytes -= byteLength;
+        this.#placedBytes -= byteLength;
+      },
+    };
+  }
+
+  start(parts: readonly EncodedPart[]): Promise<Replay> {
+    return this.#replayer.start(parts.map((part) => ({ ...part, memory: this.#memories[part.memory]! })));
+  }
+
+  /**
+   * Begins the next memory, with room for all weights that are still to come and fit: growing for each of them would
+   * keep the garbage collector busy with buffers that are no longer valid.
+   */
+  #open(what: string): void {
+    let memory: WebAssembly.Memory;
+    try {
+      memory = this.#replayer.createMemory();
+    } catch (cause) {
+      const [n, isShared] = [this.#memories.length, this.nThreads > 1];
+      const reserved = `, ${gigabytes(MEMORY_BYTES)} GB reserved at once for ${this.nThreads} threads`;
+      const held = ` The program has ${n} with ${gigabytes(this.#placedBytes)} GB of weights.`;
+      throw new DeviceError(
+        `${what} needs ${n > 0 ? "another" : "a"} memory of WebAssembly, but the system refuses its address space` +
+          `${isShared ? reserved : ""}.${n > 0 ? held : ""} Dispose other models` +
+          `${isShared ? ", load with one thread (threads: 1)" : ""}, or use a smaller model.`,
+        { cause },
+      );
+    }
+    const arena = new Arena(memory);
+    const missingBytes = Math.max(0, this.#expectedBytes - this.#placedBytes);
+    if (missingBytes > 0) {
+      arena.reserve(Math.min(missingBytes, this.#mostWeightBytes) + PADDING_BYTES, "room for the weights");
+    }
+    this.#memories.push(memory);
+    this.arenas.push(arena);
+    this.#filledBytes = 0;
+  }
 }

@@ -1,5 +1,6 @@
-// What a program lives on: memory for its tables, rows and states, places for its weights, and the kernels that replay
-// its command list. Hides whether those are WebAssembly (host-wasm.ts) or native code (host-native.ts).
+// What a program lives on: memories for its tables, rows and states, places for its weights, and the kernels that replay
+// its command list. Hides whether those are WebAssembly (host-wasm.ts), where weights may need several memories, or native
+// code (host-native.ts), where one is enough.
 
 import type { WeightLayout } from "../../core/layout.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
@@ -10,6 +11,8 @@ import type { ScheduledCommand } from "./schedule.ts";
 
 /** Room for the bytes of one weight. */
 export interface WeightPlace {
+  /** The number of its memory. */
+  readonly memory: number;
   readonly address: number;
   /** The order that the kernels read. */
   readonly layout: WeightLayout;
@@ -21,17 +24,23 @@ export interface WeightPlace {
   release(): void;
 }
 
+/** The commands of one part (parts.ts), written into its memory. */
+export interface EncodedPart {
+  /** The number of its memory. */
+  readonly memory: number;
+  readonly encoded: Encoded;
+  readonly commands: readonly ScheduledCommand[];
+}
+
 export interface ProgramHost {
-  readonly arena: Arena;
+  /** That of each memory, by number: one at first, more where weights do not fit. */
+  readonly arenas: readonly Arena[];
   /** Threads that share each step. */
   readonly nThreads: number;
   /** @throws DeviceError if there is no memory */
   placeWeight(upload: WeightUpload): WeightPlace;
-  /**
-   * The kernels, once all weights are in; disposing the replay frees the memory.
-   * @param commands - those that were encoded
-   */
-  start(encoded: Encoded, commands: readonly ScheduledCommand[]): Promise<Replay>;
+  /** The kernels, once all weights are in; disposing the replay frees the memories. */
+  start(parts: readonly EncodedPart[]): Promise<Replay>;
 }
 
 /** Makes hosts, one for each program. */
@@ -42,6 +51,9 @@ export interface HostFactory {
   readonly kernels: string;
   /** Whether kernels can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
-  /** @throws DeviceError if there is no memory */
-  create(): ProgramHost;
+  /**
+   * @param weightByteLength - about how many bytes of weights there will be; 0 if that is not known
+   * @throws DeviceError if there is no memory
+   */
+  create(weightByteLength: number): ProgramHost;
 }

@@ -1,13 +1,20 @@
-// Replays the command list on several threads. Each of them runs the whole list on its own columns (schedule.ts) and
-// waits for the others inside the kernels (wasm/work.ts); nothing but the beginning and the end of a step passes through
-// JavaScript. The calling thread only awaits the end, so its event loop stays free.
+// Replays the command lists on several threads. Each of them runs the whole list on its own columns (schedule.ts) and
+// waits for the others inside the kernels (wasm/work.ts); nothing but the beginning and the end of a part passes through
+// JavaScript. The calling thread only awaits the end, so its event loop stays free. The same threads run all parts.
 
 import { DeviceError } from "../../core/errors.ts";
-import type { Thread, ThreadHost } from "../../core/platform.ts";
+import type { Thread, ThreadHost, ThreadTask } from "../../core/platform.ts";
 import * as abi from "./abi.ts";
-import { instantiateKernels } from "./kernels.ts";
 import { Pacer } from "./pacer.ts";
-import { disposedMeanwhile, SlicedReplay, type Replay, type Replayer, type StepRows } from "./replay.ts";
+import {
+  disposedMeanwhile,
+  startSliced,
+  type Replay,
+  type Replayer,
+  type SlicedReplay,
+  type StepRows,
+  type WasmPart,
+} from "./replay.ts";
 
 /**
  * A shared memory cannot grow beyond what it announces at the beginning: the whole address space, of which the system
@@ -16,8 +23,8 @@ import { disposedMeanwhile, SlicedReplay, type Replay, type Replayer, type StepR
 const MAX_PAGES = 65536;
 
 /**
- * Multiply-adds of the least step that threads share: waking them and their barriers take some 100 microseconds, in
- * which one thread does about half of these.
+ * Multiply-adds of the least part of a step that threads share: waking them and their barriers take some 100
+ * microseconds, in which one thread does about half of these.
  */
 const LEAST_WORK = 1_000_000;
 
@@ -38,7 +45,7 @@ export function canShareMemory(): boolean {
 
 /**
  * Replays on `nThreads` threads, which every program starts for itself.
- * @param leastWork - multiply-adds below which a step is not worth waking them
+ * @param leastWork - multiply-adds below which a part of a step is not worth waking them
  */
 export function threadPool(
   module: WebAssembly.Module,
@@ -49,22 +56,11 @@ export function threadPool(
   const pacer = new Pacer();
   return {
     nThreads,
-    createMemory() {
+    createMemory: createSharedMemory,
+    async start(parts) {
+      const pool = new PooledReplay(parts, await startSliced(module, parts, pacer), leastWork);
       try {
-        return createSharedMemory();
-      } catch (cause) {
-        throw new DeviceError(
-          `A program on ${nThreads} threads needs ${(MAX_PAGES * 65536) / 1e9} GB of address space for its shared memory, which ` +
-            `the system refuses. Dispose other models, or load with one thread (threads: 1).`,
-          { cause },
-        );
-      }
-    },
-    async start(memory, encoded, commands) {
-      const alone = new SlicedReplay(await instantiateKernels(module, memory), encoded, commands, pacer);
-      const pool = new PooledReplay(memory, encoded.control, alone, leastWork);
-      try {
-        await pool.start(module, memory, encoded.context, host, nThreads);
+        await pool.start(module, parts, host, nThreads);
       } catch (error) {
         pool.dispose();
         throw error;
@@ -80,31 +76,36 @@ interface Step {
 }
 
 class PooledReplay implements Replay {
-  /** The words by which threads wait for one another. They stay where they are when the memory grows. */
-  readonly #control: Int32Array;
-  /** For steps of less than this many multiply-adds. */
+  /** By which threads learn of a part to run (ThreadTask). */
+  readonly #gate = new Int32Array(new SharedArrayBuffer(8));
+  /** Of each part the words by which threads wait for one another. They stay where they are when the memory grows. */
+  readonly #controls: readonly Int32Array[];
+  /** For parts of less than this many multiply-adds. */
   readonly #alone: SlicedReplay;
   readonly #leastWork: number;
   #threads: Thread[] = [];
   #step: Step | null = null;
   #failure: Error | null = null;
 
-  constructor(memory: WebAssembly.Memory, control: number, alone: SlicedReplay, leastWork: number) {
+  constructor(parts: readonly WasmPart[], alone: SlicedReplay, leastWork: number) {
     this.#alone = alone;
     this.#leastWork = leastWork;
-    this.#control = new Int32Array(memory.buffer, control, abi.CONTROL_BYTES / 4);
+    this.#controls = parts.map(
+      ({ memory, encoded }) => new Int32Array(memory.buffer, encoded.control, abi.CONTROL_BYTES / 4),
+    );
   }
 
   /** Resolves when all threads have their instances. */
   async start(
     module: WebAssembly.Module,
-    memory: WebAssembly.Memory,
-    context: number,
+    wasmParts: readonly WasmPart[],
     host: ThreadHost,
     nThreads: number,
   ): Promise<void> {
+    const parts = wasmParts.map(({ memory, encoded: { context } }) => ({ memory, context }));
     const ready: Promise<void>[] = [];
     for (let thread = 0; thread < nThreads && this.#failure === null; thread++) {
+      const task: ThreadTask = { module, parts, gate: this.#gate, thread };
       ready.push(
         new Promise<void>((resolve, reject) => {
           const listener = {
@@ -116,7 +117,7 @@ class PooledReplay implements Replay {
             },
           };
           try {
-            this.#threads.push(host.spawnThread({ module, memory, context, thread }, listener));
+            this.#threads.push(host.spawnThread(task, listener));
           } catch (cause) {
             listener.onFail(cause); // a page's policy may forbid workers
           }
@@ -127,10 +128,10 @@ class PooledReplay implements Replay {
     for (const thread of this.#threads) thread.keepAlive(false);
   }
 
-  async run(rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
+  async run(part: number, rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
     if (this.#failure !== null) throw this.#failure;
-    if (this.#alone.totalWork(rows) < this.#leastWork) await this.#alone.run(rows, signal);
-    else await this.#share(signal);
+    if (this.#alone.workOfPart(part, rows) < this.#leastWork) await this.#alone.run(part, rows, signal);
+    else await this.#share(part, signal);
   }
 
   dispose(): void {
@@ -138,20 +139,21 @@ class PooledReplay implements Replay {
     this.#end(disposedMeanwhile());
   }
 
-  async #share(signal: AbortSignal | undefined): Promise<void> {
-    const control = this.#control;
+  async #share(part: number, signal: AbortSignal | undefined): Promise<void> {
+    const control = this.#controls[part]!;
     const abort = (): void => {
       Atomics.store(control, abi.CONTROL_ABORT / 4, 1);
     };
     Atomics.store(control, abi.CONTROL_ABORT / 4, 0);
     signal?.addEventListener("abort", abort);
-    // One thread is enough to keep the process alive until the last of them tells that the step has ended.
+    // One thread is enough to keep the process alive until the last of them tells that the part has ended.
     this.#threads[0]!.keepAlive(true);
     try {
       await new Promise<void>((resolve, reject) => {
         this.#step = { resolve, reject };
-        Atomics.add(control, abi.CONTROL_STEP / 4, 1);
-        Atomics.notify(control, abi.CONTROL_STEP / 4);
+        Atomics.store(this.#gate, 1, part);
+        Atomics.add(this.#gate, 0, 1);
+        Atomics.notify(this.#gate, 0);
       });
     } finally {
       this.#step = null;

@@ -1,21 +1,25 @@
-// A recorded model in the memory of its kernels: takes steps by writing the run table and having the command list replayed.
-// Computing happens in the kernels alone.
+// A recorded model in the memories of its kernels: takes steps by writing the run tables and having the command lists
+// replayed, part after part. Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
 import type { Program, Run, StepOptions } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
+import type { Command } from "./commands.ts";
 import { setAddress, type Encoded } from "./encode.ts";
 import type { Replay, StepRows } from "./replay.ts";
+import type { RowCopy } from "./parts.ts";
 import { RowMemory } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 
 export interface Recording {
-  /** Holds all but the rows; the program takes the rest of its memory from it. */
-  readonly arena: Arena;
+  /** Hold all but the rows; the program takes the rest of its memory from them. */
+  readonly arenas: readonly Arena[];
   readonly slots: Slots;
-  readonly encoded: Encoded;
+  readonly parts: readonly RecordedPart[];
+  /** The number of the memory for an input, and of that in which the output is found. */
+  readonly memoryOf: (tensor: Tensor) => number;
   readonly replay: Replay;
   readonly maxRows: number;
   /** All handles and internal scratch, by number. */
@@ -23,12 +27,25 @@ export interface Recording {
   readonly weightByteLength: number;
 }
 
+/** See parts.ts. */
+export interface RecordedPart {
+  readonly memory: number;
+  readonly commands: readonly Command[];
+  readonly copies: readonly RowCopy[];
+  readonly encoded: Encoded;
+}
+
 /** What disposing drops. */
 interface Device {
-  readonly arena: Arena;
   readonly replay: Replay;
-  readonly encoded: Encoded;
   readonly slots: Slots;
+  readonly parts: readonly RecordedPart[];
+  readonly memories: readonly Memory[];
+}
+
+/** A memory of the program, with the rows in it. */
+interface Memory {
+  readonly arena: Arena;
   readonly tokenRows: RowMemory;
   readonly logitRows: RowMemory;
 }
@@ -39,19 +56,32 @@ export class CpuProgram implements Program {
   readonly maxRows: number;
   readonly #inputs: readonly Tensor[];
   readonly #output: Tensor;
+  readonly #memoryOf: (tensor: Tensor) => number;
   #device: Device | null;
   #isStepping = false;
   /** Kept between steps, grown to the most logits asked for. */
   #logits = new Float32Array(0);
 
   constructor(recording: Recording) {
-    const { arena, slots, encoded, replay, tensors } = recording;
-    const place = (tensor: Tensor, address: number): void => setAddress(arena, encoded, tensor, address);
-    const tokenRows = new RowMemory(arena, tensors, "token", place);
-    const logitRows = new RowMemory(arena, tensors, "logit", place);
-    this.#device = { arena, replay, encoded, slots, tokenRows, logitRows };
+    const { arenas, slots, parts, replay, tensors, memoryOf } = recording;
     this.#inputs = tensors.filter(({ kind }) => kind === "input");
     this.#output = tensors.find(({ kind }) => kind === "output")!;
+    this.#memoryOf = memoryOf;
+    const ends = [...this.#inputs, this.#output];
+    const memories = arenas.map((arena, memory) => {
+      const here = parts.filter((part) => part.memory === memory);
+      const operands = here.flatMap(({ commands }) => commands.flatMap((command) => command.operands));
+      const used = new Set([...operands, ...ends.filter((tensor) => memoryOf(tensor) === memory)]);
+      const place = (tensor: Tensor, address: number): void => {
+        for (const { encoded } of here) setAddress(arena, encoded, tensor, address);
+      };
+      return {
+        arena,
+        tokenRows: new RowMemory(arena, used, "token", place),
+        logitRows: new RowMemory(arena, used, "logit", place),
+      };
+    });
+    this.#device = { replay, slots, parts, memories };
     this.weightByteLength = recording.weightByteLength;
     this.stateElements = slots.nElements;
     this.maxRows = recording.maxRows;
@@ -71,22 +101,21 @@ export class CpuProgram implements Program {
   }
 
   async copySlot(to: number, from: number): Promise<void> {
-    const { slots } = this.#alive();
-    slots.values(to).set(slots.values(from));
+    this.#alive().slots.copy(to, from);
   }
 
   async readSlot(slot: number): Promise<Float32Array> {
-    return this.#alive().slots.values(slot).slice();
+    return this.#alive().slots.read(slot);
   }
 
   async writeSlot(slot: number, values: Float32Array): Promise<void> {
-    const target = this.#alive().slots.values(slot);
-    if (values.length !== target.length) {
+    const { slots } = this.#alive();
+    if (values.length !== slots.nElements) {
       throw new UsageError(
-        `the state of slot ${slot} has ${target.length} elements, but ${values.length} were given.`,
+        `the state of slot ${slot} has ${slots.nElements} elements, but ${values.length} were given.`,
       );
     }
-    target.set(values);
+    slots.write(slot, values);
   }
   /* eslint-enable @typescript-eslint/require-await */
 
@@ -104,16 +133,23 @@ export class CpuProgram implements Program {
     const addresses = slotAddresses(device, runs);
     this.#checkInputs(inputs, rows.nTokens);
     this.#isStepping = true;
-    device.slots.beginStep(addresses);
+    device.slots.beginStep(new Set(addresses.keys()));
     try {
-      device.tokenRows.reserve(rows.nTokens);
-      device.logitRows.reserve(rows.nLogits);
-      writeTables(device, runs, addresses, rows);
-      const { floats } = device.arena;
+      for (const { tokenRows, logitRows } of device.memories) {
+        tokenRows.reserve(rows.nTokens);
+        logitRows.reserve(rows.nLogits);
+      }
+      for (const part of device.parts) writeTables(device, part, runs, addresses, rows);
       inputs.forEach((values, i) => {
-        floats.set(values, device.tokenRows.addressOf(this.#inputs[i]!) / 4);
+        const input = this.#inputs[i]!;
+        const { arena, tokenRows } = device.memories[this.#memoryOf(input)]!;
+        arena.floats.set(values, tokenRows.addressOf(input) / 4);
       });
-      await device.replay.run(rows, options?.signal);
+      for (let part = 0; part < device.parts.length; part++) {
+        if (part > 0) options?.signal?.throwIfAborted();
+        copyRows(device, device.parts[part]!, rows);
+        await device.replay.run(part, rows, options?.signal);
+      }
       return this.#readLogits(device, rows.nLogits);
     } finally {
       this.#isStepping = false;
@@ -165,7 +201,8 @@ export class CpuProgram implements Program {
     });
   }
 
-  #readLogits({ arena, logitRows }: Device, nLogits: number): Float32Array {
+  #readLogits({ memories }: Device, nLogits: number): Float32Array {
+    const { arena, logitRows } = memories[this.#memoryOf(this.#output)]!;
     const nElements = nLogits * rowElements(this.#output);
     if (nElements === 0) return new Float32Array(0);
     if (this.#logits.length < nElements) this.#logits = new Float32Array(nElements);
@@ -175,33 +212,34 @@ export class CpuProgram implements Program {
   }
 }
 
-/** The slot of each run with its address. */
-function slotAddresses({ slots }: Device, runs: readonly Run[]): Map<number, number> {
-  const addresses = new Map<number, number>();
+/** The slot of each run with its addresses. */
+function slotAddresses({ slots }: Device, runs: readonly Run[]): Map<number, readonly number[]> {
+  const addresses = new Map<number, readonly number[]>();
   for (const { slot } of runs) {
     if (addresses.has(slot)) {
       throw new UsageError(`slot ${slot} has two runs in one step; give them one after the other.`);
     }
-    addresses.set(slot, slots.addressOf(slot));
+    addresses.set(slot, slots.addressesOf(slot));
   }
   return addresses;
 }
 
-/** Writes the run table, the wanted rows and their numbers. */
+/** Writes the run table of a part, the wanted rows and their numbers. */
 function writeTables(
-  { arena, encoded }: Device,
+  { memories }: Device,
+  { memory, encoded }: RecordedPart,
   runs: readonly Run[],
-  addresses: ReadonlyMap<number, number>,
+  addresses: ReadonlyMap<number, readonly number[]>,
   { nTokens, nLogits }: StepRows,
 ): void {
-  const { words } = arena;
+  const { words } = memories[memory]!.arena;
   let firstRow = 0;
   let logitAt = encoded.logitRows / 4;
   runs.forEach(({ slot, nRows, logits }, i) => {
     const at = (encoded.runs + i * abi.RUN_BYTES) / 4;
     words[at + abi.RUN_FIRST_ROW / 4] = firstRow;
     words[at + abi.RUN_N_ROWS / 4] = nRows;
-    words[at + abi.RUN_SLOT / 4] = addresses.get(slot)!;
+    words[at + abi.RUN_SLOT / 4] = addresses.get(slot)![memory]!;
     const end = firstRow + nRows;
     const firstLogit = logits === "none" ? end : logits === "last" ? end - 1 : firstRow;
     for (let row = firstLogit; row < end; row++) words[logitAt++] = row;
@@ -211,4 +249,17 @@ function writeTables(
   words[context + abi.CONTEXT_N_RUNS / 4] = runs.length;
   words[context + abi.CONTEXT_N_TOKEN_ROWS / 4] = nTokens;
   words[context + abi.CONTEXT_N_LOGIT_ROWS / 4] = nLogits;
+}
+
+/** Brings the rows that a part reads and other memories hold. */
+function copyRows({ memories }: Device, { memory, copies }: RecordedPart, rows: StepRows): void {
+  for (const { tensor, from } of copies) {
+    const isLogit = tensor.rows === "logit";
+    const addressIn = ({ tokenRows, logitRows }: Memory): number =>
+      (isLogit ? logitRows : tokenRows).addressOf(tensor) / 4;
+    const [source, target] = [memories[from]!, memories[memory]!];
+    const first = addressIn(source);
+    const nElements = (isLogit ? rows.nLogits : rows.nTokens) * rowElements(tensor);
+    target.arena.floats.set(source.arena.floats.subarray(first, first + nElements), addressIn(target));
+  }
 }

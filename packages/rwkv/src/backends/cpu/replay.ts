@@ -14,24 +14,35 @@ export interface StepRows {
   readonly nLogits: number;
 }
 
-/** The command list of one program, ready to run. */
+/** The command lists of one program, ready to run. */
 export interface Replay {
   /**
-   * Runs all commands once; the run table is written already. One at a time.
+   * Runs all commands of a part once; its run table is written already. One at a time.
+   * @param part - its number
    * @throws the signal's reason if aborted; the slots are then somewhere between before and after
    * @throws UsageError if disposed meanwhile
    */
-  run(rows: StepRows, signal: AbortSignal | undefined): Promise<void>;
+  run(part: number, rows: StepRows, signal: AbortSignal | undefined): Promise<void>;
   dispose(): void;
+}
+
+/** A part of a program in WebAssembly. */
+export interface WasmPart {
+  readonly memory: WebAssembly.Memory;
+  readonly encoded: Encoded;
+  /** Those that were encoded. */
+  readonly commands: readonly ScheduledCommand[];
 }
 
 /** The way in which all programs of a backend run. */
 export interface Replayer {
   readonly nThreads: number;
-  /** A memory for one program, one page long. */
+  /**
+   * A memory for one program, one page long.
+   * @throws RangeError if the system refuses it
+   */
   createMemory(): WebAssembly.Memory;
-  /** @param commands - those that were encoded */
-  start(memory: WebAssembly.Memory, encoded: Encoded, commands: readonly ScheduledCommand[]): Promise<Replay>;
+  start(parts: readonly WasmPart[]): Promise<Replay>;
 }
 
 export function disposedMeanwhile(): UsageError {
@@ -43,10 +54,25 @@ export function singleThread(module: WebAssembly.Module, pacer: Pacer): Replayer
   return {
     nThreads: 1,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
-    async start(memory, encoded, commands) {
-      return new SlicedReplay(await instantiateKernels(module, memory), encoded, commands, pacer);
-    },
+    start: (parts) => startSliced(module, parts, pacer),
   };
+}
+
+/** Makes the instances of the kernels, of either module, for the calling thread. */
+export async function startSliced(
+  module: WebAssembly.Module,
+  parts: readonly WasmPart[],
+  pacer: Pacer,
+): Promise<SlicedReplay> {
+  const sliced = parts.map(async ({ memory, encoded, commands }) => ({
+    run: await instantiateKernels(module, memory),
+    context: encoded.context,
+    costs: commands.map((command) => ({
+      workPerRow: workPerRow(command),
+      isLogit: rowsOf(command) === "logit",
+    })),
+  }));
+  return new SlicedReplay(await Promise.all(sliced), pacer);
 }
 
 /** The cost of a command per row, and of which rows. */
@@ -55,44 +81,45 @@ interface Cost {
   readonly isLogit: boolean;
 }
 
+interface SlicedPart {
+  readonly run: RunKernels;
+  readonly context: number;
+  /** Of each command. */
+  readonly costs: readonly Cost[];
+}
+
 /** Replays on the calling thread. */
 export class SlicedReplay implements Replay {
-  readonly #encoded: Encoded;
-  readonly #costs: readonly Cost[];
+  /** Null once disposed: it holds the memories. */
+  #parts: readonly SlicedPart[] | null;
   readonly #pacer: Pacer;
-  /** Null once disposed: it holds the memory. */
-  #run: RunKernels | null;
 
-  constructor(run: RunKernels, encoded: Encoded, commands: readonly ScheduledCommand[], pacer: Pacer) {
-    this.#run = run;
-    this.#encoded = encoded;
+  constructor(parts: readonly SlicedPart[], pacer: Pacer) {
+    this.#parts = parts;
     this.#pacer = pacer;
-    this.#costs = commands.map((command) => ({
-      workPerRow: workPerRow(command),
-      isLogit: rowsOf(command) === "logit",
-    }));
   }
 
-  /** A command too long for a slice is cut into parts, as threads would share it. */
-  async run(rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
-    const nCommands = this.#costs.length;
+  /** A command too long for a slice is cut into pieces, as threads would share it. */
+  async run(part: number, rows: StepRows, signal: AbortSignal | undefined): Promise<void> {
+    const { costs } = this.#aliveParts()[part]!;
+    const nCommands = costs.length;
     let first = 0;
     while (first < nCommands) {
       const budget = this.#pacer.workPerSlice;
-      let work = this.#workOf(first, rows);
+      let work = workOf(costs[first]!, rows);
       let last = first + 1;
-      while (last < nCommands && work + this.#workOf(last, rows) <= budget) {
-        work += this.#workOf(last, rows);
+      while (last < nCommands && work + workOf(costs[last]!, rows) <= budget) {
+        work += workOf(costs[last]!, rows);
         last += 1;
       }
-      const nParts = last - first > 1 ? 1 : this.#pacer.partsOf(work);
-      for (let part = 0; part < nParts; part++) {
+      const nPieces = last - first > 1 ? 1 : this.#pacer.partsOf(work);
+      for (let piece = 0; piece < nPieces; piece++) {
         // A pause may have let somebody dispose the program.
-        if (this.#run === null) throw disposedMeanwhile();
+        const { run, context } = this.#aliveParts()[part]!;
         const start = performance.now();
-        this.#run(this.#encoded.context, first, last, part, nParts, 0);
+        run(context, first, last, piece, nPieces, 0);
         const now = performance.now();
-        this.#pacer.record(work / nParts, now - start);
+        this.#pacer.record(work / nPieces, now - start);
         if (this.#pacer.isPauseDue(now)) {
           await this.#pacer.pause();
           signal?.throwIfAborted();
@@ -102,19 +129,23 @@ export class SlicedReplay implements Replay {
     }
   }
 
-  /** Multiply-adds of a whole step. */
-  totalWork(rows: StepRows): number {
+  /** Multiply-adds of a part in one step. */
+  workOfPart(part: number, rows: StepRows): number {
     let work = 0;
-    for (let i = 0; i < this.#costs.length; i++) work += this.#workOf(i, rows);
+    for (const cost of this.#aliveParts()[part]!.costs) work += workOf(cost, rows);
     return work;
   }
 
   dispose(): void {
-    this.#run = null;
+    this.#parts = null;
   }
 
-  #workOf(command: number, { nTokens, nLogits }: StepRows): number {
-    const { workPerRow: work, isLogit } = this.#costs[command]!;
-    return work * (isLogit ? nLogits : nTokens);
+  #aliveParts(): readonly SlicedPart[] {
+    if (this.#parts === null) throw disposedMeanwhile();
+    return this.#parts;
   }
+}
+
+function workOf({ workPerRow: work, isLogit }: Cost, { nTokens, nLogits }: StepRows): number {
+  return work * (isLogit ? nLogits : nTokens);
 }

@@ -14,15 +14,18 @@ export class RowMemory {
   #capacityRows = 0;
   #region: number | null = null;
 
-  /** @param setAddress - tells the kernels where a tensor's rows lie from now on */
+  /**
+   * @param tensors - among others those of this memory that have such rows
+   * @param setAddress - tells the kernels where a tensor's rows lie from now on
+   */
   constructor(
     arena: Arena,
-    tensors: readonly Tensor[],
+    tensors: Iterable<Tensor>,
     rows: Exclude<RowKind, "none">,
     setAddress: (tensor: Tensor, address: number) => void,
   ) {
     this.#arena = arena;
-    this.#tensors = tensors.filter((tensor) => tensor.rows === rows);
+    this.#tensors = [...tensors].filter((tensor) => tensor.rows === rows);
     this.#what = rows === "token" ? "scratch memory" : "memory for logits";
     this.#bytesPerRow = this.#tensors.reduce((sum, tensor) => sum + paddedBytes(tensor, 1), 0);
     this.#setAddress = setAddress;

@@ -6,7 +6,7 @@
 
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
-import { isMatmul, type Command } from "./commands.ts";
+import { isMatmul, roleOf, type Command } from "./commands.ts";
 
 /** A command with its place among threads. */
 export interface ScheduledCommand extends Command {
@@ -92,11 +92,10 @@ class Footprint {
 
 /** Everything but weights, which nobody writes. */
 function accessesOf(command: Command): Access[] {
-  const { op, operands } = command;
   const own = slicedWidth(command);
-  return operands.flatMap((tensor, i) => {
+  return command.operands.flatMap((tensor, i) => {
     if (tensor.kind === "weight") return [];
-    return [{ tensor, extent: extentOf(command, i, own), isWrite: isWritten(op, i) }];
+    return [{ tensor, extent: extentOf(command, i, own), isWrite: roleOf(command, i) !== "in" }];
   });
 }
 
@@ -105,23 +104,6 @@ function extentOf(command: Command, operand: number, own: number): Extent {
   if (op === abi.OP_LAYER_NORM && operands[0] === operands[1]) return "rows";
   const readsRow = op === abi.OP_LAYER_NORM ? operand === 1 : isMatmul(command) && operand === 2;
   return readsRow ? "all" : own;
-}
-
-/** Operands are listed in abi.ts. */
-function isWritten(op: number, operand: number): boolean {
-  switch (op) {
-    case abi.OP_TOKEN_SHIFT:
-      return operand === 1 || (operand >= 2 && operand % 2 === 0);
-    case abi.OP_SHIFT_DELTA:
-      return operand === 0 || operand === 2;
-    case abi.OP_WKV4:
-      return operand <= 3;
-    case abi.OP_WKV6:
-    case abi.OP_WKV7:
-      return operand <= 1;
-    default:
-      return operand === 0;
-  }
 }
 
 /** The width of the rows that a command's columns are counted in: that of its destination. */

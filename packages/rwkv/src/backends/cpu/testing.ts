@@ -7,8 +7,9 @@ import type { Tensor } from "../../ops/tensor.ts";
 import { backendOn } from "./cpu.ts";
 import { wasmHosts } from "./host-wasm.ts";
 import { compileKernels, instantiateKernels } from "./kernels.ts";
+import { Pacer } from "./pacer.ts";
 import { threadPool } from "./pool.ts";
-import type { Replayer } from "./replay.ts";
+import { singleThread, type Replayer } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
 export function uploadOf(
@@ -71,13 +72,27 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** The cpu backend on threads that take part in every step, however small. */
-export async function threadedBackend(nThreads: number, host: ThreadHost): Promise<Backend> {
-  return backendOf(`${nThreads} threads`, threadPool(await compileKernels("shared"), host, nThreads, 0));
+/**
+ * The cpu backend on threads that take part in every step, however small.
+ * @param mostWeightBytes - what one memory takes of the weights
+ */
+export async function threadedBackend(
+  nThreads: number,
+  host: ThreadHost,
+  mostWeightBytes?: number,
+): Promise<Backend> {
+  const replayer = threadPool(await compileKernels("shared"), host, nThreads, 0);
+  return backendOf(`${nThreads} threads`, replayer, mostWeightBytes);
 }
 
-function backendOf(threads: string, replayer: Replayer): Backend {
-  return backendOn(wasmHosts(replayer, `cpu: ${threads}`));
+/** The cpu backend on the calling thread, with memories that take only so many bytes of weights. */
+export async function smallMemoryBackend(mostWeightBytes: number): Promise<Backend> {
+  const replayer = singleThread(await compileKernels("own"), new Pacer());
+  return backendOf("1 thread", replayer, mostWeightBytes);
+}
+
+export function backendOf(threads: string, replayer: Replayer, mostWeightBytes?: number): Backend {
+  return backendOn(wasmHosts(replayer, `cpu: ${threads}`, mostWeightBytes));
 }
 
 /** Which of the threads that can go on does so next, given what each of them has yet to run before the next barrier. */
@@ -99,24 +114,26 @@ export const lastThreadFirst: PickThread = (nLeft) => nLeft.findLastIndex((n) =>
  * The cpu backend with `nThreads` threads that are played by the calling one: between two barriers it runs their
  * commands in an order that the threads could fall into. Whatever lacks a barrier gives other bits in some order.
  * @param isBarrier - false for barriers to leave out
+ * @param onCommands - hears of the commands of each part
  */
 export async function interleavedBackend(
   nThreads: number,
   pick: PickThread,
   isBarrier: (index: number) => boolean = () => true,
   onCommands: (commands: readonly ScheduledCommand[]) => void = () => undefined,
+  mostWeightBytes?: number,
 ): Promise<Backend> {
   const module = await compileKernels("own");
   const replayer: Replayer = {
     nThreads,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
-    async start(memory, { context }, commands) {
-      onCommands(commands);
-      const run = await instantiateKernels(module, memory);
-      const starts = commands.flatMap(({ needsBarrier }, i) => (needsBarrier && isBarrier(i) ? [i] : []));
-      const ends = [...starts, commands.length];
-      return {
-        run() {
+    async start(parts) {
+      const runs = parts.map(async ({ memory, encoded: { context }, commands }) => {
+        onCommands(commands);
+        const run = await instantiateKernels(module, memory);
+        const starts = commands.flatMap(({ needsBarrier }, i) => (needsBarrier && isBarrier(i) ? [i] : []));
+        const ends = [...starts, commands.length];
+        return () => {
           const next = new Array<number>(nThreads).fill(0);
           for (const end of ends) {
             while (next.some((at) => at < end)) {
@@ -125,11 +142,17 @@ export async function interleavedBackend(
               run(context, at, at + 1, thread, nThreads, thread);
             }
           }
+        };
+      });
+      const runParts = await Promise.all(runs);
+      return {
+        run(part) {
+          runParts[part]!();
           return Promise.resolve();
         },
         dispose: () => undefined,
       };
     },
   };
-  return backendOf(`${nThreads} imagined threads`, replayer);
+  return backendOf(`${nThreads} imagined threads`, replayer, mostWeightBytes);
 }

@@ -1,5 +1,5 @@
-// The life of one thread of a pool: waits for a step, runs its part of every record, meets the others where a record
-// asks for it. The entry of the module for several threads.
+// A step on one thread of a pool: runs its part of every record, meets the others where a record asks for it. The entry
+// of the module for several threads; what a thread does between steps is in platform/thread-loop.js.
 //
 // A thread that waits spins for a while and then sleeps, outside, in `Atomics.wait`: the baseline compiler of Node 20
 // loses local variables over the instruction memory.atomic.wait32.
@@ -13,7 +13,6 @@ import {
   CONTROL_ARRIVED,
   CONTROL_PHASE,
   CONTROL_SLEEPERS,
-  CONTROL_STEP,
   RECORD_BARRIER,
   RECORD_BYTES,
 } from "../abi.ts";
@@ -24,8 +23,6 @@ import { run } from "./run.ts";
  * far apart, and waking takes as long again. With a tenth of it, decode on two threads took a third longer.
  */
 const BARRIER_SPINS: i32 = 200000;
-/** Between steps the caller computes, and may need the core. */
-const STEP_SPINS: i32 = 2000;
 
 /** Sleeps until the word at `address` is woken; returns at once if it is not `value`. */
 @external("thread", "sleep")
@@ -40,8 +37,8 @@ declare function wake(address: usize): void;
 declare function finish(): void;
 
 /** Waits until the word at `address` is not `old`. @returns what it is then */
-function awaitChange(control: usize, address: usize, old: i32, nSpins: i32): i32 {
-  for (let i = 0; i < nSpins; i++) {
+function awaitChange(control: usize, address: usize, old: i32): i32 {
+  for (let i = 0; i < BARRIER_SPINS; i++) {
     const now = atomic.load<i32>(address);
     if (now != old) return now;
   }
@@ -63,7 +60,7 @@ function awaitChange(control: usize, address: usize, old: i32, nSpins: i32): i32
 function meet(control: usize, nThreads: i32, isEnd: bool): bool {
   const phase = atomic.load<i32>(control, CONTROL_PHASE);
   if (atomic.add<i32>(control, 1, CONTROL_ARRIVED) + 1 < nThreads) {
-    return (awaitChange(control, control + CONTROL_PHASE, phase, BARRIER_SPINS) & 1) != 0;
+    return (awaitChange(control, control + CONTROL_PHASE, phase) & 1) != 0;
   }
   // Only the last one decides, so that no thread goes on alone. Any thread that saw the word set had not arrived yet.
   const isAborted = atomic.load<i32>(control, CONTROL_ABORT);
@@ -74,7 +71,10 @@ function meet(control: usize, nThreads: i32, isEnd: bool): bool {
   return isAborted != 0;
 }
 
-function step(context: usize, control: usize, thread: i32, nThreads: i32): void {
+/** Runs all records once, together with the other threads; returns when the last of them ends or gives up. */
+export function step(context: usize, thread: i32): void {
+  const control = load<usize>(context, CONTEXT_CONTROL);
+  const nThreads = load<i32>(context, CONTEXT_N_THREADS);
   const records = load<usize>(context, CONTEXT_RECORDS);
   const nRecords = load<i32>(context, CONTEXT_N_RECORDS);
   for (let i = 0; i < nRecords; i++) {
@@ -87,17 +87,5 @@ function step(context: usize, control: usize, thread: i32, nThreads: i32): void 
   meet(control, nThreads, true);
 }
 
-/** Takes part in all steps of a program that has not begun any; never returns. */
-export function work(context: usize, thread: i32): void {
-  const control = load<usize>(context, CONTEXT_CONTROL);
-  const nThreads = load<i32>(context, CONTEXT_N_THREADS);
-  let seen = 0;
-  while (true) {
-    seen = awaitChange(control, control + CONTROL_STEP, seen, STEP_SPINS);
-    step(context, control, thread, nThreads);
-  }
-}
-
-// Exported so that it stays a function of its own: inside `work`, which never returns, the engine could not replace the
-// baseline compiler's code by optimised code.
+// For the calling thread, which runs short steps alone.
 export { run };
