@@ -23,7 +23,7 @@ Examples:
 
 Environment:
   RWKV_MODEL  the model used when --model is not given
-  RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2 or avx512 chooses
+  RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2, avx512 or neon chooses
   NO_COLOR    if set, no colours
 
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.

@@ -3,15 +3,15 @@
 # contract table with it, and puts the normal build back. Needs GCC and its sanitizer libraries; takes a few minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-folder="$PWD"
 
+package=$PWD
 restore() {
-  cd "$folder"
+  cd "$package"
   rm -rf build
   if [ -d build.normal ]; then mv build.normal build; fi
 }
-rm -rf build.normal
-if [ -d build ]; then mv build build.normal; fi
+# What a run that was killed has set aside is the normal build still.
+if [ -d build ] && [ ! -d build.normal ]; then mv build build.normal; fi
 trap restore EXIT
 
 # Line numbers alone: following variables through unrolled loops takes the compiler minutes.

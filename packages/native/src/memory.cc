@@ -9,7 +9,11 @@ namespace rwkv {
 
 /** Weights beyond what the machine holds would only swap; addresses themselves cost nothing. */
 static size_t weightBytes() {
+#ifdef RWKV_EMULATED
+  return FIRST_WEIGHT;
+#else
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE)) * 2;
+#endif
 }
 
 /** Cache lines. Not huge pages: weights stand close together, so that no part of a huge page is wasted. */

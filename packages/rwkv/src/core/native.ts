@@ -2,7 +2,9 @@
 // the backend know this interface alone.
 
 /** Instruction sets that the addon has kernels for. */
-export type KernelSet = "avx512" | "avx2";
+export const KERNEL_SETS = ["avx512", "avx2", "neon"] as const;
+
+export type KernelSet = (typeof KERNEL_SETS)[number];
 
 /** Threads with a kernel set; idle ones sleep and keep no process alive. */
 export type NativePool = object & { readonly __kind?: "pool" };

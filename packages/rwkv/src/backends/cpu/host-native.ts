@@ -5,7 +5,7 @@ import type { LocalFile } from "../../core/byte-source.ts";
 import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError, FormatError } from "../../core/errors.ts";
 import { layoutByteLength, type WeightLayout } from "../../core/layout.ts";
-import type { NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
+import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
@@ -13,7 +13,7 @@ import { dtypeNumber, layoutNumber } from "./encode.ts";
 import type { EncodedPart, HostFactory, KernelWeight, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
-const NAMES = { avx512: "AVX-512", avx2: "AVX2" } as const;
+const NAMES: Readonly<Record<KernelSet, string>> = { avx512: "AVX-512", avx2: "AVX2", neon: "NEON" };
 
 /** What an addon must have been built for. */
 export const NATIVE_LAYOUT = Object.entries(abi)
