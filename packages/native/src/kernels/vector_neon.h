@@ -54,9 +54,13 @@ INLINE float sum(V v) {
   return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
 
-INLINE float fromF16(uint16_t bits) {
-  const float16x4_t half = vreinterpret_f16_u16(vdup_n_u16(bits));
-  return vgetq_lane_f32(vcvt_f32_f16(half), 0);
+/** The greatest lane, of which none is NaN. */
+INLINE float greatestOf(V v) { return vmaxvq_f32(v); }
+/** Stores lanes that are whole numbers from -127 to 127. */
+INLINE void storeInt8(int8_t* p, V v) {
+  const int16x4_t halves = vmovn_s32(vcvtq_s32_f32(v));
+  const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
+  __builtin_memcpy(p, &bytes, W);
 }
 
 // Panels.
@@ -66,7 +70,7 @@ struct P {
   V v[4];
 };
 /** Panels and rows of a tile: what 32 registers hold. */
-constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, INT8_ROWS = 4;
+constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, BLOCK_PANELS = 1, INT8_ROWS = 4;
 
 /** f(i) for the four vectors. */
 template <typename T, typename F>
@@ -108,6 +112,9 @@ INLINE P panelMul(P a, P b) {
 INLINE P panelFma(P a, P b, P c) {
   return fourOf<P>([&](size_t i) { return fma(a.v[i], b.v[i], c.v[i]); });
 }
+INLINE P panelMinus(P a) {
+  return fourOf<P>([&](size_t i) { return vnegq_f32(a.v[i]); });
+}
 
 /** Four bytes for each output. */
 struct Bytes {
@@ -117,11 +124,39 @@ struct Bytes {
 INLINE Bytes bytesLoad(const uint8_t* p) {
   return fourOf<Bytes>([=](size_t i) { return vld1q_u8(p + 16 * i); });
 }
-INLINE Bytes lowNibbles(Bytes b) {
-  return fourOf<Bytes>([&](size_t i) { return vandq_u8(b.v[i], vdupq_n_u8(15)); });
+INLINE Bytes bytesOr(Bytes a, Bytes b) {
+  return fourOf<Bytes>([&](size_t i) { return vorrq_u8(a.v[i], b.v[i]); });
 }
-INLINE Bytes highNibbles(Bytes b) {
-  return fourOf<Bytes>([&](size_t i) { return vshrq_n_u8(b.v[i], 4); });
+INLINE uint8x16_t bitsOf(uint8x16_t b, int shift, int n) {
+  const uint8x16_t low = b >> static_cast<uint8_t>(shift);
+  return shift + n == 8 ? low : vandq_u8(low, vdupq_n_u8(static_cast<uint8_t>((1 << n) - 1)));
+}
+/** Of each byte the `n` bits from `shift` on. */
+INLINE Bytes bitsOf(Bytes b, int shift, int n) {
+  return fourOf<Bytes>([&](size_t i) { return bitsOf(b.v[i], shift, n); });
+}
+/** b << n where no byte overflows. */
+INLINE Bytes shifted(Bytes b, int n) {
+  return fourOf<Bytes>([&](size_t i) { return b.v[i] << static_cast<uint8_t>(n); });
+}
+INLINE uint8x16_t flipped(uint8x16_t b) { return veorq_u8(b, vdupq_n_u8(128)); }
+/** Signed bytes plus 128. */
+INLINE Bytes flipped(Bytes b) {
+  return fourOf<Bytes>([&](size_t i) { return flipped(b.v[i]); });
+}
+INLINE uint8x16_t lookup(const uint8_t table[16], uint8x16_t b) { return vqtbl1q_u8(vld1q_u8(table), b); }
+/** Bytes below 16 become those of the table. */
+INLINE Bytes lookup(const uint8_t table[16], Bytes b) {
+  return fourOf<Bytes>([&](size_t i) { return lookup(table, b.v[i]); });
+}
+/** Byte i of each output: 16 if bit 4 * word + i of its four bytes is set, else 0. */
+INLINE Bytes sixteensAt(Bytes bits, int word) {
+  const uint8x16_t lanes = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+  const uint8x16_t from = vaddq_u8(lanes, vdupq_n_u8(static_cast<uint8_t>(word / 2)));
+  const uint8x16_t places = vreinterpretq_u8_u32(vdupq_n_u32(word % 2 == 0 ? 0x08040201 : 0x80402010));
+  return fourOf<Bytes>([&](size_t i) {
+    return vandq_u8(vtstq_u8(vqtbl1q_u8(bits.v[i], from), places), vdupq_n_u8(16));
+  });
 }
 /** The i-th of each output's four bytes, less `zero`, as f32. */
 INLINE P byteAt(Bytes b, int i, int zero) {
@@ -137,7 +172,12 @@ constexpr bool IS_SIGNED_AS_STORED = ZERO < 128;
 
 template <int ZERO>
 INLINE int8x16_t signedWeights(uint8x16_t w) {
-  return vreinterpretq_s8_u8(IS_SIGNED_AS_STORED<ZERO> ? w : veorq_u8(w, vdupq_n_u8(128)));
+  return vreinterpretq_s8_u8(IS_SIGNED_AS_STORED<ZERO> ? w : flipped(w));
+}
+/** What has ZERO taken off a sum of products of bytes as they are stored: `minusSum` is that of the x, negated. */
+template <int ZERO>
+INLINE int32_t startOf(int32_t minusSum) {
+  return ZERO > 0 && IS_SIGNED_AS_STORED<ZERO> ? minusSum * ZERO : 0;
 }
 
 /** Four bytes of x, for each output. */
@@ -156,10 +196,10 @@ struct I16 {
 INLINE P toF32(I16 sums) {
   return fourOf<P>([&](size_t i) { return vcvtq_f32_s32(sums.v[i]); });
 }
-/** `start` takes the ZERO of the stored bytes off. */
+/** What sums of products with bytes begin with. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t start) {
-  const int32x4_t first = vdupq_n_s32(IS_SIGNED_AS_STORED<ZERO> ? start : 0);
+INLINE I16 startProducts(int32_t minusSum) {
+  const int32x4_t first = vdupq_n_s32(startOf<ZERO>(minusSum));
   return fourOf<I16>([=](size_t) { return first; });
 }
 /** Adds the products of each output's four bytes with the same four of x. */
@@ -179,11 +219,11 @@ struct I16 {
 INLINE P toF32(I16 sums) {
   return fourOf<P>([&](size_t i) { return vcvtq_f32_s32(vpaddq_s32(sums.low[i], sums.high[i])); });
 }
-/** `start` takes the ZERO of the stored bytes off. */
+/** What sums of products with bytes begin with. */
 template <int ZERO>
-INLINE I16 startProducts(int32_t start) {
-  const int32_t first = IS_SIGNED_AS_STORED<ZERO> ? start : 0;
-  const int32x4_t pairs = vcombine_s32(vcreate_s32(static_cast<uint32_t>(first)), vcreate_s32(static_cast<uint32_t>(first)));
+INLINE I16 startProducts(int32_t minusSum) {
+  const int32x2_t pair = vcreate_s32(static_cast<uint32_t>(startOf<ZERO>(minusSum)));
+  const int32x4_t pairs = vcombine_s32(pair, pair);
   return {{pairs, pairs, pairs, pairs}, {pairs, pairs, pairs, pairs}};
 }
 /** Adds the products of each output's four bytes with the same four of x. */
