@@ -3,7 +3,7 @@
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
-import { layoutByteLength } from "../../core/layout.ts";
+import { hasLayouts, layoutByteLength } from "../../core/layout.ts";
 import type { NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
@@ -64,15 +64,16 @@ function growable(addon: NativeKernels["addon"], memory: NativeMemory): Growable
   };
 }
 
-/** Room is for whole panels, and is not given back alone: a load that fails gives back the whole memory. */
+/** Room is for whole panels or padded columns, and is not given back alone: a load that fails gives back the whole memory. */
 function placeWeight(
   addon: NativeKernels["addon"],
   pool: NativePool,
   memory: NativeMemory,
-  { name, shape, dtype }: WeightUpload,
+  { name, shape, dtype, hasSparseInputs = false }: WeightUpload,
 ): WeightPlace {
   const [nOut = 1, nIn] = shape;
-  const layout = nIn === undefined ? "rows" : "panels"; // f64, which has no panels, was refused
+  // f64, which has no panels, was refused
+  const layout = nIn === undefined ? "rows" : hasSparseInputs && hasLayouts(dtype) ? "columns" : "panels";
   const rowsByteLength = byteLengthOf(dtype, shape);
   const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
   const place = addon.placeWeight(memory, byteLength);
