@@ -109,31 +109,31 @@ interface Measured {
   readonly decodeMs: number[];
   /** In all of `decodeMs` together. */
   nInputs: number;
-  nSkipped: number;
+  nZeros: number;
 }
 
 async function measure(model: Model, flags: BenchFlags, signal: AbortSignal): Promise<Measured> {
   const { promptTokens, decodeTokens, batch, repeat } = flags;
-  const measured: Measured = { prefillMs: [], firstTokenMs: [], decodeMs: [], nInputs: 0, nSkipped: 0 };
+  const measured: Measured = { prefillMs: [], firstTokenMs: [], decodeMs: [], nInputs: 0, nZeros: 0 };
   await readPrompt(model, Math.min(promptTokens, WARM_UP.promptTokens), signal);
   await decode(model, batch, Math.min(decodeTokens, WARM_UP.decodeTokens), signal);
   for (let i = 0; i < repeat; i++) {
     const { prefillMs, firstTokenMs } = await readPrompt(model, promptTokens, signal);
     measured.prefillMs.push(prefillMs);
     measured.firstTokenMs.push(firstTokenMs);
-    const before = model.skippedInputs();
+    const before = model.zeroInputs();
     measured.decodeMs.push(await decode(model, batch, decodeTokens, signal));
-    const after = model.skippedInputs();
+    const after = model.zeroInputs();
     if (before === null || after === null) continue;
     measured.nInputs += after.nInputs - before.nInputs;
-    measured.nSkipped += after.nSkipped - before.nSkipped;
+    measured.nZeros += after.nZeros - before.nZeros;
   }
   return measured;
 }
 
 /** Null where no decode step skipped zeros. */
-function zeroShare({ nInputs, nSkipped }: Measured): number | null {
-  return nInputs === 0 ? null : nSkipped / nInputs;
+function zeroShare({ nInputs, nZeros }: Measured): number | null {
+  return nInputs === 0 ? null : nZeros / nInputs;
 }
 
 /** Ids spread over the vocabulary, the same in every run. */

@@ -1,5 +1,5 @@
-// Products with a matrix in columns (core/layout.ts of rwkv) for rows of x that are mostly zero: the inputs that are not
-// zero are listed once, and nothing is read of the others. Sums have the order, and so the bits, of matmul.h:
+// Products with a matrix in columns (core/layout.ts of rwkv) for a few rows of x that are mostly zero: the inputs that
+// are not zero in all of them are listed once, and nothing is read of the others. Sums have the order, and so the bits, of matmul.h:
 //
 //   plain types, and blocks with f32 activations   over the inputs in increasing order, each step one fused multiply-add
 //   blocks, int8 activations                       over blocks of 32 inputs in increasing order:
@@ -73,10 +73,12 @@ INLINE Segments segmentsOf(const Range& outputs) {
   return {outputs.first / SEGMENT, (outputs.length() + SEGMENT - 1) / SEGMENT};
 }
 
-/** The inputs of a row that are not zero. */
+/** Inputs that are not zero in all rows. */
 struct ActiveInputs {
   uint32_t* inputs;
   size_t n;
+  /** Zeros of all rows. */
+  size_t nZeros;
 };
 
 /** Asks for the rows of listed inputs some way ahead of their use. */
@@ -113,55 +115,86 @@ struct Prefetcher {
   }
 };
 
-/** Lists the inputs that are not zero; NaN is none. `inputs` has room for all of them and one more. */
-static ActiveInputs listActive(uint32_t* inputs, const float* x, size_t nIn) {
+/** One to COLUMN_ROWS rows of x that are worked on together, and their sums. */
+template <size_t ROWS>
+struct ColumnRows {
+  const float* x;
+  size_t xStride;
+  float* sums;
+  size_t sumsStride;
+
+  /** The sums of a segment of this thread, of one row. */
+  float* sumsAt(size_t row, size_t segment) const { return sums + row * sumsStride + segment * SEGMENT; }
+};
+
+/** @param inputs room for all of them and one more */
+template <size_t ROWS>
+static ActiveInputs listActive(uint32_t* inputs, const ColumnRows<ROWS>& rows, size_t nIn) {
   size_t n = 0;
+  size_t nActive = 0;
   for (size_t k = 0; k < nIn; k++) {
+    size_t nHere = 0;
+    for (size_t r = 0; r < ROWS; r++) nHere += rows.x[r * rows.xStride + k] != 0;
     inputs[n] = static_cast<uint32_t>(k);
-    n += x[k] != 0;
+    n += nHere != 0;
+    nActive += nHere;
   }
-  return {inputs, n};
+  return {inputs, n, ROWS * nIn - nActive};
 }
 
-/** How many inputs the sums of plain types take up at a time, so that they are loaded and stored once for all of them. */
+template <size_t ROWS>
+INLINE void loadSums(P acc[ROWS][SEGMENT_PANELS], const ColumnRows<ROWS>& rows, size_t segment) {
+  UNROLL for (size_t r = 0; r < ROWS; r++) {
+    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) acc[r][p] = panelLoad(rows.sumsAt(r, segment) + p * PANEL);
+  }
+}
+
+template <size_t ROWS>
+INLINE void storeSums(const ColumnRows<ROWS>& rows, size_t segment, const P acc[ROWS][SEGMENT_PANELS]) {
+  UNROLL for (size_t r = 0; r < ROWS; r++) {
+    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) panelStore(rows.sumsAt(r, segment) + p * PANEL, acc[r][p]);
+  }
+}
+
+/** Adds input k, given its weights of a segment. */
+template <size_t ROWS>
+INLINE void addInput(P acc[ROWS][SEGMENT_PANELS], const P weights[SEGMENT_PANELS], const ColumnRows<ROWS>& rows, size_t k) {
+  UNROLL for (size_t r = 0; r < ROWS; r++) {
+    const P x = panelSplat(rows.x[r * rows.xStride + k]);
+    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) acc[r][p] = panelFma(weights[p], x, acc[r][p]);
+  }
+}
+
+/** How many inputs of plain types are taken up at a time, so that sums are loaded and stored once for all of them. */
 constexpr size_t PLAIN_INPUTS = 8;
 
-template <size_t N, typename T>
-INLINE void addPlainInputs(float* sums, const T* const rows[], const float* xs) {
-  P acc[SEGMENT_PANELS];
-  UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) acc[p] = panelLoad(sums + p * PANEL);
-  UNROLL for (size_t r = 0; r < N; r++) {
-    const P x = panelSplat(xs[r]);
-    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) acc[p] = panelFma(panelLoad(rows[r] + p * PANEL), x, acc[p]);
-  }
-  UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) panelStore(sums + p * PANEL, acc[p]);
-}
-
-template <size_t N, typename T>
-INLINE void addPlainRows(const PlainColumns<T>& columns, const Segments& segments, float* sums, const uint32_t* inputs,
-                         const float* x, Prefetcher<PlainColumns<T>>& prefetcher, size_t done) {
-  const T* rows[N];
-  float xs[N];
-  for (size_t r = 0; r < N; r++) {
-    rows[r] = columns.row(inputs[r], segments.first);
-    xs[r] = x[inputs[r]];
-  }
+/** Adds N listed inputs. @param done how many were added before */
+template <size_t N, size_t ROWS, typename T>
+INLINE void addInputs(const PlainColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                      const uint32_t* inputs, Prefetcher<PlainColumns<T>>& prefetcher, size_t done) {
   for (size_t s = 0; s < segments.n; s++) {
     prefetcher.advance(done + N * (s + 1) / segments.n);
-    addPlainInputs<N>(sums + s * SEGMENT, rows, xs);
-    for (size_t r = 0; r < N; r++) rows[r] += SEGMENT;
+    P acc[ROWS][SEGMENT_PANELS];
+    loadSums<ROWS>(acc, rows, s);
+    UNROLL for (size_t i = 0; i < N; i++) {
+      const T* row = columns.row(inputs[i], segments.first + s);
+      P weights[SEGMENT_PANELS];
+      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) weights[p] = panelLoad(row + p * PANEL);
+      addInput<ROWS>(acc, weights, rows, inputs[i]);
+    }
+    storeSums<ROWS>(rows, s, acc);
   }
 }
 
-template <typename T>
-static void addActive(const PlainColumns<T>& columns, const Segments& segments, float* sums, const ActiveInputs& active,
-                      const float* x) {
+template <size_t ROWS, typename T>
+static void addActive(const PlainColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                      const ActiveInputs& active) {
   Prefetcher<PlainColumns<T>> prefetcher{columns, segments, active};
   size_t i = 0;
   for (; i + PLAIN_INPUTS <= active.n; i += PLAIN_INPUTS) {
-    addPlainRows<PLAIN_INPUTS>(columns, segments, sums, active.inputs + i, x, prefetcher, i);
+    addInputs<PLAIN_INPUTS>(columns, segments, rows, active.inputs + i, prefetcher, i);
   }
-  for (; i < active.n; i++) addPlainRows<1>(columns, segments, sums, active.inputs + i, x, prefetcher, i);
+  for (; i < active.n; i++) addInputs<1>(columns, segments, rows, active.inputs + i, prefetcher, i);
 }
 
 /** Bytes of 4-bit quants become what they stand for, plus T::ZERO. */
@@ -186,133 +219,154 @@ INLINE P blockWeights(const uint8_t* row, size_t panel, P scale, P minimum) {
   return panelMul(scale, quants);
 }
 
-/** The listed inputs of one block, for all segments. */
-template <typename C>
-static void addBlock(const C& columns, const Segments& segments, float* sums, const uint32_t* inputs, size_t n,
-                     const float* x, Prefetcher<C>& prefetcher, size_t done) {
-  const F16* scales = columns.scales(inputs[0]) + segments.first * SEGMENT;
-  const F16* minimums = columns.minimums(inputs[0]) + segments.first * SEGMENT;
-  for (size_t s = 0; s < segments.n; s++, sums += SEGMENT, scales += SEGMENT, minimums += SEGMENT) {
-    prefetcher.advance(done + n * (s + 1) / segments.n);
-    P acc[SEGMENT_PANELS];
-    P scale[SEGMENT_PANELS];
-    P minimum[SEGMENT_PANELS];
-    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-      acc[p] = panelLoad(sums + p * PANEL);
-      scale[p] = panelLoad(scales + p * PANEL);
-      minimum[p] = C::Blocks::HAS_MINIMUM ? panelLoad(minimums + p * PANEL) : panelZero();
-    }
-    for (size_t i = 0; i < n; i++) {
-      const uint8_t* row = columns.row(inputs[i], segments.first + s);
-      const P value = panelSplat(x[inputs[i]]);
-      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-        acc[p] = panelFma(blockWeights<C>(row, p, scale[p], minimum[p]), value, acc[p]);
-      }
-    }
-    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) panelStore(sums + p * PANEL, acc[p]);
-  }
-}
-
-template <typename C>
-static void addActive(const C& columns, const Segments& segments, float* sums, const ActiveInputs& active,
-                      const float* x) {
+template <size_t ROWS, typename T>
+static void addActive(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                      const ActiveInputs& active) {
+  using C = BlockColumns<T>;
   Prefetcher<C> prefetcher{columns, segments, active};
-  for (size_t i = 0; i < active.n;) {
-    const size_t block = active.inputs[i] / C::INPUTS;
+  for (size_t done = 0; done < active.n;) {
+    const uint32_t* inputs = active.inputs + done;
     size_t n = 1;
-    while (i + n < active.n && active.inputs[i + n] / C::INPUTS == block) n++;
-    addBlock(columns, segments, sums, active.inputs + i, n, x, prefetcher, i);
-    i += n;
+    while (done + n < active.n && inputs[n] / C::INPUTS == inputs[0] / C::INPUTS) n++;
+    for (size_t s = 0; s < segments.n; s++) {
+      prefetcher.advance(done + n * (s + 1) / segments.n);
+      const size_t output = (segments.first + s) * SEGMENT;
+      P scales[SEGMENT_PANELS];
+      P minimums[SEGMENT_PANELS];
+      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
+        scales[p] = panelLoad(columns.scales(inputs[0]) + output + p * PANEL);
+        if constexpr (T::HAS_MINIMUM) minimums[p] = panelLoad(columns.minimums(inputs[0]) + output + p * PANEL);
+      }
+      P acc[ROWS][SEGMENT_PANELS];
+      loadSums<ROWS>(acc, rows, s);
+      for (size_t i = 0; i < n; i++) {
+        const uint8_t* row = columns.row(inputs[i], segments.first + s);
+        P weights[SEGMENT_PANELS];
+        UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) weights[p] = blockWeights<C>(row, p, scales[p], minimums[p]);
+        addInput<ROWS>(acc, weights, rows, inputs[i]);
+      }
+      storeSums<ROWS>(rows, s, acc);
+    }
+    done += n;
   }
 }
 
 /** A block of 32 inputs that are not all zero once rounded to 8 bits. */
+template <size_t ROWS>
 struct ActiveBlock {
   uint32_t firstInput;
   /** Where its inputs begin in the list, and how many there are: a multiple of four. */
   uint32_t first;
   uint32_t n;
-  /** As in QuantBlock. */
-  float scale;
-  float scaledSum;
-  int32_t minusSum;
+  /** Of each row, as in QuantBlock. */
+  float scale[ROWS];
+  float scaledSum[ROWS];
+  int32_t minusSum[ROWS];
 };
 
-/** The rounded inputs of a row that are not zero, in fours: missing ones are filled up with zeros times a row read anyway. */
+/** Rounded inputs that are not zero in all rows, in fours: missing ones are filled up with zeros times a row read anyway. */
+template <size_t ROWS>
 struct RoundedInputs {
   ActiveInputs active;
+  /** For each four inputs, four of each row. */
   int8_t* values;
-  ActiveBlock* blocks;
+  ActiveBlock<ROWS>* blocks;
   size_t nBlocks;
-  size_t nZeros;
 };
 
-/** For as many inputs as there can be. */
+/** For as many inputs as there can be in all rows that are worked on together. */
 INLINE size_t listBytes(size_t nIn) {
   const size_t n = nIn + 4;
-  return n * (sizeof(uint32_t) + sizeof(int8_t)) + (nIn / BLOCK + 1) * sizeof(ActiveBlock);
+  return n * (sizeof(uint32_t) + COLUMN_ROWS) + (nIn / BLOCK + 1) * sizeof(ActiveBlock<COLUMN_ROWS>);
 }
 
 /** @param room `listBytes`, aligned for words */
-static RoundedInputs roundActive(char* room, const float* x, size_t nIn) {
-  const size_t most = nIn + 4;
-  auto* blocks = reinterpret_cast<ActiveBlock*>(room);
+template <size_t ROWS>
+static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows, size_t nIn) {
+  auto* blocks = reinterpret_cast<ActiveBlock<ROWS>*>(room);
   auto* inputs = reinterpret_cast<uint32_t*>(blocks + nIn / BLOCK + 1);
-  auto* values = reinterpret_cast<int8_t*>(inputs + most);
+  auto* values = reinterpret_cast<int8_t*>(inputs + nIn + 4);
+  const auto valueAt = [=](size_t i, size_t row) -> int8_t& { return values[(i / 4 * ROWS + row) * 4 + i % 4]; };
   uint32_t n = 0;
   size_t nBlocks = 0;
   size_t nActive = 0;
   for (size_t k = 0; k < nIn; k += BLOCK) {
-    QuantBlock rounded;
-    roundBlock(rounded, x + k);
+    ActiveBlock<ROWS>& block = blocks[nBlocks];
+    QuantBlock rounded[ROWS];
+    float isInvalid = 0;
+    for (size_t r = 0; r < ROWS; r++) {
+      roundBlock(rounded[r], rows.x + r * rows.xStride + k);
+      block.scale[r] = rounded[r].scale;
+      block.scaledSum[r] = rounded[r].scaledSum;
+      block.minusSum[r] = rounded[r].minusSum;
+      isInvalid += rounded[r].scaledSum - rounded[r].scaledSum;
+    }
     const uint32_t first = n;
     for (size_t i = 0; i < BLOCK; i++) {
+      size_t nHere = 0;
+      for (size_t r = 0; r < ROWS; r++) {
+        valueAt(n, r) = rounded[r].values[i];
+        nHere += rounded[r].values[i] != 0;
+      }
       inputs[n] = static_cast<uint32_t>(k + i);
-      values[n] = rounded.values[i];
-      n += rounded.values[i] != 0;
+      n += nHere != 0;
+      nActive += nHere;
     }
-    nActive += n - first;
     // A block with NaN or infinity has no values, but a scale that must not be lost.
-    if (n == first && rounded.scaledSum == 0) continue;
+    if (n == first && isInvalid == 0) continue;
     for (; n % 4 != 0; n++) {
       inputs[n] = inputs[n - 1];
-      values[n] = 0;
+      for (size_t r = 0; r < ROWS; r++) valueAt(n, r) = 0;
     }
-    const auto k32 = static_cast<uint32_t>(k);
-    blocks[nBlocks++] = {k32, first, n - first, rounded.scale, rounded.scaledSum, rounded.minusSum};
+    block.firstInput = static_cast<uint32_t>(k);
+    block.first = first;
+    block.n = n - first;
+    nBlocks++;
   }
-  return {{inputs, n}, values, blocks, nBlocks, nIn - nActive};
+  return {{inputs, n, ROWS * nIn - nActive}, values, blocks, nBlocks};
 }
 
-template <typename C>
-static void addRounded(const C& columns, const Segments& segments, float* sums, const RoundedInputs& x) {
-  using T = typename C::Blocks;
+template <size_t ROWS, typename T>
+static void addRounded(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                       const RoundedInputs<ROWS>& x) {
+  using C = BlockColumns<T>;
   Prefetcher<C> prefetcher{columns, segments, x.active};
   for (size_t b = 0; b < x.nBlocks; b++) {
-    const auto& [firstInput, first, n, scale, scaledSum, minusSum] = x.blocks[b];
-    const int8_t* values = x.values + first;
-    const uint8_t* rows[BLOCK];
-    for (size_t i = 0; i < n; i++) rows[i] = columns.row(x.active.inputs[first + i], segments.first);
-    const F16* scales = columns.scales(firstInput) + segments.first * SEGMENT;
-    const F16* minimums = columns.minimums(firstInput) + segments.first * SEGMENT;
+    const ActiveBlock<ROWS>& block = x.blocks[b];
+    const uint8_t* weightRows[BLOCK];
+    for (size_t i = 0; i < block.n; i++) {
+      weightRows[i] = columns.row(x.active.inputs[block.first + i], segments.first);
+    }
     for (size_t s = 0; s < segments.n; s++) {
-      prefetcher.advance(first + n * (s + 1) / segments.n);
-      I16 products[SEGMENT_PANELS];
-      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[p] = startProducts<T::ZERO>(minusSum);
-      for (size_t i = 0; i < n; i += 4) {
+      prefetcher.advance(block.first + block.n * (s + 1) / segments.n);
+      I16 products[ROWS][SEGMENT_PANELS];
+      UNROLL for (size_t r = 0; r < ROWS; r++) {
+        UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
+      }
+      const int8_t* values = x.values + block.first * ROWS;
+      for (size_t i = 0; i < block.n; i += 4, values += 4 * ROWS) {
         Bytes weights[SEGMENT_PANELS];
-        interleave<C::HAS_NIBBLES>(weights, rows + i, s * C::SEGMENT_BYTES);
+        interleave<C::HAS_NIBBLES>(weights, weightRows + i, s * C::SEGMENT_BYTES);
         UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-          products[p] = addProducts<T::ZERO>(products[p], unpacked<T>(weights[p]), values + i);
+          const Bytes four = unpacked<T>(weights[p]);
+          UNROLL for (size_t r = 0; r < ROWS; r++) {
+            products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * r);
+          }
         }
       }
-      inOrder<C::HAS_NIBBLES>(products);
+      UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
+      const size_t output = (segments.first + s) * SEGMENT;
       UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-        const size_t o = s * SEGMENT + p * PANEL;
-        P acc = panelLoad(sums + o);
-        acc = panelFma(panelMul(panelLoad(scales + o), panelSplat(scale)), toF32(products[p]), acc);
-        if constexpr (T::HAS_MINIMUM) acc = panelFma(panelLoad(minimums + o), panelSplat(scaledSum), acc);
-        panelStore(sums + o, acc);
+        const P scale = panelLoad(columns.scales(block.firstInput) + output + p * PANEL);
+        UNROLL for (size_t r = 0; r < ROWS; r++) {
+          float* sums = rows.sumsAt(r, s) + p * PANEL;
+          P acc = panelFma(panelMul(scale, panelSplat(block.scale[r])), toF32(products[r][p]), panelLoad(sums));
+          if constexpr (T::HAS_MINIMUM) {
+            const P minimum = panelLoad(columns.minimums(block.firstInput) + output + p * PANEL);
+            acc = panelFma(minimum, panelSplat(block.scaledSum[r]), acc);
+          }
+          panelStore(sums, acc);
+        }
       }
     }
   }

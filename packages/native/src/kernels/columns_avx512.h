@@ -1,5 +1,8 @@
 // What products with matrices in columns (core/layout.ts of rwkv) need of AVX-512: quants of one input for many outputs.
 
+/** Most rows of x that are worked on together: as long as registers hold their sums of four panels. */
+constexpr size_t COLUMN_ROWS = 4;
+
 /** Quants of 16 outputs. */
 using Byte16 = __m128i;
 

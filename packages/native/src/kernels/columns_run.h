@@ -1,54 +1,61 @@
-// Which kernels a product with a matrix in columns takes: a few rows of x skip their zeros one after the other, more read
-// the matrix once for all of them.
+// Which kernels a product with a matrix in columns takes: a few rows of x skip zeros, more read the matrix densely.
 
-/** From so many rows on the matrix is read densely, which takes as long as skipping half of the inputs of each. */
-constexpr size_t DENSE_ROWS = 16;
+/** From so many rows on the matrix is read densely: most inputs are then not zero in one of them. */
+constexpr size_t DENSE_ROWS = 8;
 
-/** Room for the sums of a row and its lists, or for the panels of a segment and what the kernels of panels need. */
+/** Room for the sums of a few rows and their lists, or for the panels of a segment and what the kernels of panels need. */
 INLINE size_t columnsBytes(size_t nRows, size_t nIn, size_t nOut, size_t rowBytes, size_t panelsBytes) {
   if (nRows >= DENSE_ROWS) return SEGMENT * rowBytes + panelsBytes;
-  return paddedOutputs(nOut) * sizeof(float) + listBytes(nIn);
+  return COLUMN_ROWS * paddedOutputs(nOut) * sizeof(float) + listBytes(nIn);
 }
 
 /** Stores finished sums. Zeros come out positive, whatever the skipped terms of a sum would have made of them. */
-static void storeSums(const Product& product, size_t row, const float* sums) {
+static void storeOutputs(const Product& product, size_t row, const float* sums) {
   const auto& [first, end] = product.outputs;
   float* out = product.out + row * product.outStride + first;
   forVectors(end - first, [=](size_t i, size_t n) { storeUpTo(out + i, add(loadUpTo(sums + i, n), splat(0)), n); });
 }
 
-/** Calls addRow(sums, room for lists, x), which returns how many inputs were skipped, for each row. */
-template <typename F>
-static void multiplyActive(const Product& product, const Command& command, const Thread& thread, F addRow) {
+/** Calls addRows(rows, room for lists), which returns how many inputs were zero, for ROWS rows at a time, then for fewer. */
+template <size_t ROWS, typename F>
+static size_t forRows(const Product& product, const Thread& thread, size_t row, F addRows) {
   const size_t nSums = segmentsOf(product.outputs).n * SEGMENT;
   auto* sums = reinterpret_cast<float*>(thread.own);
-  size_t nSkipped = 0;
-  for (size_t row = 0; row < product.nRows; row++) {
-    __builtin_memset(sums, 0, nSums * sizeof(float));
-    nSkipped += addRow(sums, thread.own + nSums * sizeof(float), product.xRow(row));
-    storeSums(product, row, sums);
+  size_t nZeros = 0;
+  for (; row + ROWS <= product.nRows; row += ROWS) {
+    __builtin_memset(sums, 0, ROWS * nSums * sizeof(float));
+    const ColumnRows<ROWS> rows{product.xRow(row), product.xStride, sums, nSums};
+    nZeros += addRows(rows, thread.own + ROWS * nSums * sizeof(float));
+    for (size_t r = 0; r < ROWS; r++) storeOutputs(product, row + r, sums + r * nSums);
   }
+  if constexpr (ROWS > 1) nZeros += forRows<ROWS / 2>(product, thread, row, addRows);
+  return nZeros;
+}
+
+template <typename F>
+static void multiplyActive(const Product& product, const Command& command, const Thread& thread, F addRows) {
+  const size_t nZeros = forRows<COLUMN_ROWS>(product, thread, 0, addRows);
   finish(product, product.outputs.first, product.outputs.end);
-  if (thread.part == 0) command.countInputs(product.nRows * product.nIn, nSkipped);
+  if (thread.part == 0) command.countInputs(product.nRows * product.nIn, nZeros);
 }
 
 /** f32 activations. */
 template <typename C>
 static void multiplyColumns(const C& columns, const Product& product, const Command& command, const Thread& thread) {
-  multiplyActive(product, command, thread, [&](float* sums, char* room, const float* x) {
-    const ActiveInputs active = listActive(reinterpret_cast<uint32_t*>(room), x, product.nIn);
-    addActive(columns, segmentsOf(product.outputs), sums, active, x);
-    return product.nIn - active.n;
+  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
+    const ActiveInputs active = listActive(reinterpret_cast<uint32_t*>(room), rows, product.nIn);
+    addActive(columns, segmentsOf(product.outputs), rows, active);
+    return active.nZeros;
   });
 }
 
 template <typename C>
 static void multiplyColumnsInt8(const C& columns, const Product& product, const Command& command,
                                 const Thread& thread) {
-  multiplyActive(product, command, thread, [&](float* sums, char* room, const float* x) {
-    const RoundedInputs rounded = roundActive(room, x, product.nIn);
-    addRounded(columns, segmentsOf(product.outputs), sums, rounded);
-    return rounded.nZeros;
+  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
+    const RoundedInputs<ROWS> rounded = roundActive(room, rows, product.nIn);
+    addRounded(columns, segmentsOf(product.outputs), rows, rounded);
+    return rounded.active.nZeros;
   });
 }
 

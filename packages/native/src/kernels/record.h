@@ -66,11 +66,11 @@ struct Command {
     return reinterpret_cast<float*>(base + tensor.address + row * tensor.rowBytes);
   }
 
-  /** Adds to what CONTEXT_INPUTS and CONTEXT_SKIPPED_INPUTS count; for one thread of each record. */
-  void countInputs(uint64_t nInputs, uint64_t nSkipped) const {
+  /** Adds to what CONTEXT_INPUTS and CONTEXT_ZERO_INPUTS count; for one thread of each record. */
+  void countInputs(uint64_t nInputs, uint64_t nZeros) const {
     char* counts = base + (context - base);
     addTo(counts + abi::CONTEXT_INPUTS, nInputs);
-    addTo(counts + abi::CONTEXT_SKIPPED_INPUTS, nSkipped);
+    addTo(counts + abi::CONTEXT_ZERO_INPUTS, nZeros);
   }
 
   size_t nRuns() const { return wordAt(context, abi::CONTEXT_N_RUNS); }

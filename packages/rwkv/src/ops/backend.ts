@@ -60,10 +60,10 @@ export interface StepOptions {
 }
 
 /** Inputs of products that skip zeros: elements of rows, summed over products and steps. */
-export interface SkippedInputs {
+export interface ZeroInputs {
   readonly nInputs: number;
   /** How many of them were zero, after the rounding of activations if they are rounded. */
-  readonly nSkipped: number;
+  readonly nZeros: number;
 }
 
 /** A model on a device, ready to run. */
@@ -100,7 +100,7 @@ export interface Program {
    * What products with sparse inputs have left out in all steps so far; null if none of the program leaves any out.
    * Steps of many rows read such a matrix densely and do not count.
    */
-  skippedInputs(): SkippedInputs | null;
+  zeroInputs(): ZeroInputs | null;
 
   /** Frees all memory; nothing may be called afterwards. */
   dispose(): void;

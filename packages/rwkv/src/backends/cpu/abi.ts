@@ -30,7 +30,7 @@ export const CONTEXT_ABORT = 52;
 export const CONTEXT_INT8_ACTIVATIONS = 56;
 /** 64 bits each, sums over all steps: inputs of products that skip zeros, and how many of them were skipped. */
 export const CONTEXT_INPUTS = 64;
-export const CONTEXT_SKIPPED_INPUTS = 72;
+export const CONTEXT_ZERO_INPUTS = 72;
 export const CONTEXT_BYTES = 80;
 
 // Tensor: one per handle and per internal scratch, found by number.

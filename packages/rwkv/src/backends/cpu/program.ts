@@ -2,7 +2,7 @@
 // replayed, part after part. Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Program, Run, SkippedInputs, StepOptions } from "../../ops/backend.ts";
+import type { Program, Run, StepOptions, ZeroInputs } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
@@ -161,7 +161,7 @@ export class CpuProgram implements Program {
     }
   }
 
-  skippedInputs(): SkippedInputs | null {
+  zeroInputs(): ZeroInputs | null {
     const { memories, parts } = this.#alive();
     if (!this.#skipsZeros) return null;
     const count = (field: number): number => {
@@ -173,7 +173,7 @@ export class CpuProgram implements Program {
       }
       return sum;
     };
-    return { nInputs: count(abi.CONTEXT_INPUTS), nSkipped: count(abi.CONTEXT_SKIPPED_INPUTS) };
+    return { nInputs: count(abi.CONTEXT_INPUTS), nZeros: count(abi.CONTEXT_ZERO_INPUTS) };
   }
 
   dispose(): void {

@@ -49,7 +49,7 @@ export class ReferenceProgram implements Program {
     this.stateElements = stateElements;
   }
 
-  skippedInputs(): null {
+  zeroInputs(): null {
     return null;
   }
 
