@@ -14,7 +14,7 @@ const DEVICE_DTYPES: readonly DeviceDType[] = Object.keys(DTYPES)
   .filter((dtype) => dtype !== "f64");
 
 /** Rows that are few enough to skip zeros, and so many that the matrix is read densely. */
-const SPARSE_RUNS = [[1], [2], [7], [20], RAGGED];
+const SPARSE_RUNS = [[1], [2], [7], [40], RAGGED];
 
 export function matrices(): ContractCase[] {
   const matmul = (

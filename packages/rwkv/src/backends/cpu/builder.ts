@@ -111,7 +111,14 @@ class CpuBuilder implements ProgramBuilder {
     const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
     const slots = new Slots(host.arenas, this.#initials, memoryOf);
     const encodedParts = parts.map(({ memory, commands }) =>
-      this.#encode(host, weights, slots, memory, schedule(commands, (matrix) => weights.layoutOf(matrix)), tensors.length),
+      this.#encode(
+        host,
+        weights,
+        slots,
+        memory,
+        schedule(commands, (matrix) => weights.layoutOf(matrix)),
+        tensors.length,
+      ),
     );
     return new CpuProgram({
       arenas: host.arenas,
