@@ -13,6 +13,12 @@ constexpr size_t SEGMENT = 64;
 constexpr size_t SEGMENT_PANELS = SEGMENT / PANEL;
 /** Bytes of this thread's part of the matrix that are asked for ahead of their use. */
 constexpr size_t COLUMN_AHEAD = 16384;
+/** Rows that those are at most. */
+constexpr size_t MOST_AHEAD = 64;
+/** Blocks with listed inputs whose fields are asked for ahead. */
+constexpr size_t BLOCKS_AHEAD = 4;
+/** What a list has behind the inputs of all blocks: room to fill up the last four, and for `endList`. */
+constexpr size_t LIST_END = 4 + MOST_AHEAD + BLOCK;
 
 INLINE size_t paddedOutputs(size_t nOut) { return (nOut + SEGMENT - 1) / SEGMENT * SEGMENT; }
 
@@ -81,39 +87,49 @@ struct ActiveInputs {
   size_t nZeros;
 };
 
-/** Asks for the rows of listed inputs some way ahead of their use. */
-template <typename C>
-struct Prefetcher {
-  const C& columns;
-  const Segments segments;
-  const ActiveInputs& active;
-  size_t next = 0;
-  size_t lastBlock = SIZE_MAX;
+/** Asks for the cache lines of `n` bytes, to be read soon. Not for the nearest cache, which has too few misses in flight. */
+INLINE void askFor(const void* bytes, size_t n) {
+  for (size_t i = 0; i < n; i += 64) __builtin_prefetch(static_cast<const char*>(bytes) + i, 0, 2);
+}
 
-  static size_t distance(const Segments& segments) { return 1 + COLUMN_AHEAD / (segments.n * C::SEGMENT_BYTES); }
+/** Rows of N listed inputs that are asked for while others are used, a segment at a time. */
+template <size_t N, typename C>
+struct RowsAhead {
+  const char* rows[N];
 
-  /** Goes on until it has passed the first `n` listed inputs and those ahead of them. */
-  void advance(size_t n) {
-    const size_t wanted = n + distance(segments);
-    const size_t end = wanted < active.n ? wanted : active.n;
-    for (; next < end; next++) {
-      const size_t k = active.inputs[next];
-      if constexpr (C::FIELD_BYTES > 0) {
-        if (k / C::INPUTS != lastBlock) {
-          lastBlock = k / C::INPUTS;
-          for (size_t field = 0; field < C::FIELD_BYTES; field += 2) {
-            ask(columns.block(k) + field * columns.nPadded + 2 * SEGMENT * segments.first, 2 * SEGMENT * segments.n);
-          }
-        }
-      }
-      ask(reinterpret_cast<const char*>(columns.row(k, segments.first)), segments.n * C::SEGMENT_BYTES);
-    }
+  /** The rows that follow `distance` behind `inputs`. */
+  RowsAhead(const C& columns, const Segments& segments, const uint32_t* inputs) {
+    const uint32_t* ahead = inputs + distance(segments);
+    for (size_t i = 0; i < N; i++) rows[i] = reinterpret_cast<const char*>(columns.row(ahead[i], segments.first));
   }
 
-  static void ask(const char* bytes, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(bytes + i, 0, 2);
+  /** Twice for each line that two segments of nibbles share: leaving one out takes longer. */
+  void ask(size_t segment) const {
+    UNROLL for (size_t i = 0; i < N; i++) askFor(rows[i] + segment * C::SEGMENT_BYTES, C::SEGMENT_BYTES);
+  }
+
+  static size_t distance(const Segments& segments) {
+    const size_t n = 1 + COLUMN_AHEAD / (segments.n * C::SEGMENT_BYTES);
+    return n < MOST_AHEAD ? n : MOST_AHEAD;
   }
 };
+
+/** The fields of the block of input k. */
+template <typename C>
+INLINE void askForFields(const C& columns, const Segments& segments, size_t k) {
+  for (size_t field = 0; field < C::FIELD_BYTES; field += 2) {
+    askFor(columns.block(k) + field * columns.nPadded + 2 * SEGMENT * segments.first, 2 * SEGMENT * segments.n);
+  }
+}
+
+/** Ends a list for RowsAhead, and asks for the rows that it begins with. */
+template <typename C>
+INLINE void endList(const C& columns, const Segments& segments, uint32_t* inputs, size_t n) {
+  for (size_t i = 0; i < MOST_AHEAD + BLOCK; i++) inputs[n + i] = n > 0 ? inputs[n - 1] : 0;
+  for (size_t i = 0; i < RowsAhead<1, C>::distance(segments); i++) {
+    askFor(columns.row(inputs[i], segments.first), segments.n * C::SEGMENT_BYTES);
+  }
+}
 
 /** One to COLUMN_ROWS rows of x that are worked on together, and their sums. */
 template <size_t ROWS>
@@ -127,7 +143,7 @@ struct ColumnRows {
   float* sumsAt(size_t row, size_t segment) const { return sums + row * sumsStride + segment * SEGMENT; }
 };
 
-/** @param inputs room for all of them and one more */
+/** @param inputs room for all of them and LIST_END */
 template <size_t ROWS>
 static ActiveInputs listActive(uint32_t* inputs, const ColumnRows<ROWS>& rows, size_t nIn) {
   size_t n = 0;
@@ -168,12 +184,13 @@ INLINE void addInput(P acc[ROWS][SEGMENT_PANELS], const P weights[SEGMENT_PANELS
 /** How many inputs of plain types are taken up at a time, so that sums are loaded and stored once for all of them. */
 constexpr size_t PLAIN_INPUTS = 8;
 
-/** Adds N listed inputs. @param done how many were added before */
+/** Adds N listed inputs. */
 template <size_t N, size_t ROWS, typename T>
 INLINE void addInputs(const PlainColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
-                      const uint32_t* inputs, Prefetcher<PlainColumns<T>>& prefetcher, size_t done) {
+                      const uint32_t* inputs) {
+  const RowsAhead<N, PlainColumns<T>> ahead(columns, segments, inputs);
   for (size_t s = 0; s < segments.n; s++) {
-    prefetcher.advance(done + N * (s + 1) / segments.n);
+    ahead.ask(s);
     P acc[ROWS][SEGMENT_PANELS];
     loadSums<ROWS>(acc, rows, s);
     UNROLL for (size_t i = 0; i < N; i++) {
@@ -189,12 +206,9 @@ INLINE void addInputs(const PlainColumns<T>& columns, const Segments& segments, 
 template <size_t ROWS, typename T>
 static void addActive(const PlainColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
                       const ActiveInputs& active) {
-  Prefetcher<PlainColumns<T>> prefetcher{columns, segments, active};
   size_t i = 0;
-  for (; i + PLAIN_INPUTS <= active.n; i += PLAIN_INPUTS) {
-    addInputs<PLAIN_INPUTS>(columns, segments, rows, active.inputs + i, prefetcher, i);
-  }
-  for (; i < active.n; i++) addInputs<1>(columns, segments, rows, active.inputs + i, prefetcher, i);
+  for (; i + PLAIN_INPUTS <= active.n; i += PLAIN_INPUTS) addInputs<PLAIN_INPUTS>(columns, segments, rows, active.inputs + i);
+  for (; i < active.n; i++) addInputs<1>(columns, segments, rows, active.inputs + i);
 }
 
 /** Bytes of 4-bit quants become what they stand for, plus T::ZERO. */
@@ -223,13 +237,14 @@ template <size_t ROWS, typename T>
 static void addActive(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
                       const ActiveInputs& active) {
   using C = BlockColumns<T>;
-  Prefetcher<C> prefetcher{columns, segments, active};
   for (size_t done = 0; done < active.n;) {
     const uint32_t* inputs = active.inputs + done;
     size_t n = 1;
     while (done + n < active.n && inputs[n] / C::INPUTS == inputs[0] / C::INPUTS) n++;
+    const uint32_t* ahead = inputs + RowsAhead<1, C>::distance(segments);
+    for (size_t i = 0; i < n; i++) askFor(columns.row(ahead[i], segments.first), segments.n * C::SEGMENT_BYTES);
+    askForFields(columns, segments, ahead[0]);
     for (size_t s = 0; s < segments.n; s++) {
-      prefetcher.advance(done + n * (s + 1) / segments.n);
       const size_t output = (segments.first + s) * SEGMENT;
       P scales[SEGMENT_PANELS];
       P minimums[SEGMENT_PANELS];
@@ -276,7 +291,7 @@ struct RoundedInputs {
 
 /** For as many inputs as there can be in all rows that are worked on together. */
 INLINE size_t listBytes(size_t nIn) {
-  const size_t n = nIn + 4;
+  const size_t n = nIn + LIST_END;
   return n * (sizeof(uint32_t) + COLUMN_ROWS) + (nIn / BLOCK + 1) * sizeof(ActiveBlock<COLUMN_ROWS>);
 }
 
@@ -285,7 +300,7 @@ template <size_t ROWS>
 static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows, size_t nIn) {
   auto* blocks = reinterpret_cast<ActiveBlock<ROWS>*>(room);
   auto* inputs = reinterpret_cast<uint32_t*>(blocks + nIn / BLOCK + 1);
-  auto* values = reinterpret_cast<int8_t*>(inputs + nIn + 4);
+  auto* values = reinterpret_cast<int8_t*>(inputs + nIn + LIST_END);
   const auto valueAt = [=](size_t i, size_t row) -> int8_t& { return values[(i / 4 * ROWS + row) * 4 + i % 4]; };
   uint32_t n = 0;
   size_t nBlocks = 0;
@@ -312,12 +327,16 @@ static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows,
       n += nHere != 0;
       nActive += nHere;
     }
-    // A block with NaN or infinity has no values, but a scale that must not be lost.
-    if (n == first && isInvalid == 0) continue;
-    for (; n % 4 != 0; n++) {
-      inputs[n] = inputs[n - 1];
-      for (size_t r = 0; r < ROWS; r++) valueAt(n, r) = 0;
+    if (n == first) {
+      // A block with NaN or infinity has no values, but a scale that must not be lost.
+      if (isInvalid == 0) continue;
+      n++;
     }
+    for (uint32_t i = n; i < n + 3; i++) {
+      inputs[i] = inputs[n - 1];
+      for (size_t r = 0; r < ROWS; r++) valueAt(i, r) = 0;
+    }
+    n = (n + 3) / 4 * 4;
     block.firstInput = static_cast<uint32_t>(k);
     block.first = first;
     block.n = n - first;
@@ -326,48 +345,87 @@ static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows,
   return {{inputs, n, ROWS * nIn - nActive}, values, blocks, nBlocks};
 }
 
+/** Adds a block with QUADS times four listed inputs. */
+template <size_t QUADS, size_t ROWS, typename T>
+static void addRoundedBlock(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                            const ActiveBlock<ROWS>& block, const uint32_t* inputs, const int8_t* values) {
+  using C = BlockColumns<T>;
+  const RowsAhead<4 * QUADS, C> ahead(columns, segments, inputs);
+  const uint8_t* weightRows[4 * QUADS];
+  for (size_t i = 0; i < 4 * QUADS; i++) weightRows[i] = columns.row(inputs[i], segments.first);
+  const F16* scales = columns.scales(block.firstInput) + segments.first * SEGMENT;
+  const F16* minimums = columns.minimums(block.firstInput) + segments.first * SEGMENT;
+  for (size_t s = 0; s < segments.n; s++) {
+    ahead.ask(s);
+    I16 products[ROWS][SEGMENT_PANELS];
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
+      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
+    }
+    UNROLL for (size_t quad = 0; quad < QUADS; quad++) {
+      Bytes weights[SEGMENT_PANELS];
+      interleave<C::HAS_NIBBLES>(weights, weightRows + 4 * quad, s * C::SEGMENT_BYTES);
+      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
+        const Bytes four = unpacked<T>(weights[p]);
+        UNROLL for (size_t r = 0; r < ROWS; r++) {
+          products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * (quad * ROWS + r));
+        }
+      }
+    }
+    UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
+    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
+      const size_t output = s * SEGMENT + p * PANEL;
+      const P scale = panelLoad(scales + output);
+      UNROLL for (size_t r = 0; r < ROWS; r++) {
+        float* sums = rows.sumsAt(r, s) + p * PANEL;
+        P acc = panelFma(panelMul(scale, panelSplat(block.scale[r])), toF32(products[r][p]), panelLoad(sums));
+        if constexpr (T::HAS_MINIMUM) {
+          acc = panelFma(panelLoad(minimums + output), panelSplat(block.scaledSum[r]), acc);
+        }
+        panelStore(sums, acc);
+      }
+    }
+  }
+}
+
+template <size_t N>
+struct Quads {};
+
 template <size_t ROWS, typename T>
 static void addRounded(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
                        const RoundedInputs<ROWS>& x) {
-  using C = BlockColumns<T>;
-  Prefetcher<C> prefetcher{columns, segments, x.active};
   for (size_t b = 0; b < x.nBlocks; b++) {
     const ActiveBlock<ROWS>& block = x.blocks[b];
-    const uint8_t* weightRows[BLOCK];
-    for (size_t i = 0; i < block.n; i++) {
-      weightRows[i] = columns.row(x.active.inputs[block.first + i], segments.first);
-    }
-    for (size_t s = 0; s < segments.n; s++) {
-      prefetcher.advance(block.first + block.n * (s + 1) / segments.n);
-      I16 products[ROWS][SEGMENT_PANELS];
-      UNROLL for (size_t r = 0; r < ROWS; r++) {
-        UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
-      }
-      const int8_t* values = x.values + block.first * ROWS;
-      for (size_t i = 0; i < block.n; i += 4, values += 4 * ROWS) {
-        Bytes weights[SEGMENT_PANELS];
-        interleave<C::HAS_NIBBLES>(weights, weightRows + i, s * C::SEGMENT_BYTES);
-        UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-          const Bytes four = unpacked<T>(weights[p]);
-          UNROLL for (size_t r = 0; r < ROWS; r++) {
-            products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * r);
-          }
-        }
-      }
-      UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
-      const size_t output = (segments.first + s) * SEGMENT;
-      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-        const P scale = panelLoad(columns.scales(block.firstInput) + output + p * PANEL);
-        UNROLL for (size_t r = 0; r < ROWS; r++) {
-          float* sums = rows.sumsAt(r, s) + p * PANEL;
-          P acc = panelFma(panelMul(scale, panelSplat(block.scale[r])), toF32(products[r][p]), panelLoad(sums));
-          if constexpr (T::HAS_MINIMUM) {
-            const P minimum = panelLoad(columns.minimums(block.firstInput) + output + p * PANEL);
-            acc = panelFma(minimum, panelSplat(block.scaledSum[r]), acc);
-          }
-          panelStore(sums, acc);
-        }
-      }
+    if (b + BLOCKS_AHEAD < x.nBlocks) askForFields(columns, segments, x.blocks[b + BLOCKS_AHEAD].firstInput);
+    const uint32_t* inputs = x.active.inputs + block.first;
+    const int8_t* values = x.values + block.first * ROWS;
+    const auto add = [&]<size_t QUADS>(Quads<QUADS>) {
+      addRoundedBlock<QUADS>(columns, segments, rows, block, inputs, values);
+    };
+    // Loops of a number that changes from block to block would be guessed wrong by processors for each segment.
+    switch (block.n / 4) {
+      case 1:
+        add(Quads<1>{});
+        break;
+      case 2:
+        add(Quads<2>{});
+        break;
+      case 3:
+        add(Quads<3>{});
+        break;
+      case 4:
+        add(Quads<4>{});
+        break;
+      case 5:
+        add(Quads<5>{});
+        break;
+      case 6:
+        add(Quads<6>{});
+        break;
+      case 7:
+        add(Quads<7>{});
+        break;
+      default:
+        add(Quads<8>{});
     }
   }
 }

@@ -4,14 +4,12 @@
 /** Inputs ahead of those that are copied whose rows are asked for: each is a line or two far from the others. */
 constexpr size_t GATHER_AHEAD = 64;
 
-INLINE void askFor(const void* row) { __builtin_prefetch(row, 0, 2); }
-
 template <typename T>
 static void gatherPanels(char* panels, const PlainColumns<T>& columns, size_t segment, size_t nIn) {
   auto* to = reinterpret_cast<T*>(panels);
   for (size_t k = 0; k < nIn; k++, to += PANEL) {
     const T* row = columns.row(k, segment);
-    for (size_t o = 0; o < SEGMENT; o += 64 / sizeof(T)) askFor(columns.row(k + GATHER_AHEAD, segment) + o);
+    askFor(columns.row(k + GATHER_AHEAD, segment), SEGMENT * sizeof(T));
     UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
       __builtin_memcpy(to + p * nIn * PANEL, row + p * PANEL, PANEL * sizeof(T));
     }
@@ -24,7 +22,7 @@ INLINE void fourRows(Bytes words[SEGMENT_PANELS], const C& columns, size_t segme
   const uint8_t* rows[4];
   UNROLL for (size_t i = 0; i < 4; i++) {
     rows[i] = columns.row(k + i, segment);
-    askFor(columns.row(k + i + GATHER_AHEAD, segment));
+    askFor(columns.row(k + i + GATHER_AHEAD, segment), C::SEGMENT_BYTES);
   }
   interleave<C::HAS_NIBBLES>(words, rows, 0);
   inOrder<C::HAS_NIBBLES>(words);

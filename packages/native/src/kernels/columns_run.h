@@ -34,9 +34,10 @@ static size_t forRows(const Product& product, const Thread& thread, size_t row, 
 
 template <typename F>
 static void multiplyActive(const Product& product, const Command& command, const Thread& thread, F addRows) {
+  if (product.outputs.length() == 0) return;
   const size_t nZeros = forRows<COLUMN_ROWS>(product, thread, 0, addRows);
   finish(product, product.outputs.first, product.outputs.end);
-  if (thread.part == 0) command.countInputs(product.nRows * product.nIn, nZeros);
+  if (product.outputs.first == 0) command.countInputs(product.nRows * product.nIn, nZeros);
 }
 
 /** f32 activations. */
@@ -44,6 +45,7 @@ template <typename C>
 static void multiplyColumns(const C& columns, const Product& product, const Command& command, const Thread& thread) {
   multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
     const ActiveInputs active = listActive(reinterpret_cast<uint32_t*>(room), rows, product.nIn);
+    endList(columns, segmentsOf(product.outputs), active.inputs, active.n);
     addActive(columns, segmentsOf(product.outputs), rows, active);
     return active.nZeros;
   });
@@ -54,6 +56,7 @@ static void multiplyColumnsInt8(const C& columns, const Product& product, const 
                                 const Thread& thread) {
   multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
     const RoundedInputs<ROWS> rounded = roundActive(room, rows, product.nIn);
+    endList(columns, segmentsOf(product.outputs), rounded.active.inputs, rounded.active.n);
     addRounded(columns, segmentsOf(product.outputs), rows, rounded);
     return rounded.active.nZeros;
   });
