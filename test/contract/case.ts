@@ -13,6 +13,8 @@ export interface WeightArgument {
   readonly bytes: Uint8Array;
   /** What the bytes stand for. */
   readonly values: Float32Array;
+  /** Whether the backend may keep it so that inputs of zero cost nothing. */
+  readonly hasSparseInputs?: boolean;
 }
 
 /** A state, one block per run. */

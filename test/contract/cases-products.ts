@@ -1,9 +1,10 @@
 // Cases of the operations that sum products: matmul and lora in every weight type, addBonus.
 
 import { DTYPES, isDType, isQuantized, isWeightDType } from "../../packages/rwkv/src/core/dtype.ts";
+import { hasLayouts } from "../../packages/rwkv/src/core/layout.ts";
 import type { Activation } from "../../packages/rwkv/src/ops/ops.ts";
 import type { ContractCase } from "./case.ts";
-import { constant, type DeviceDType, type Fill } from "./data.ts";
+import { constant, uniform, type DeviceDType, type Fill } from "./data.ts";
 import { define, EXTREMES, HEADS, onlyWritten, RAGGED, RUNS, type CaseOptions } from "./define.ts";
 import { loraLimit, matmulLimit, roundings } from "./limits.ts";
 
@@ -12,6 +13,9 @@ const DEVICE_DTYPES: readonly DeviceDType[] = Object.keys(DTYPES)
   .filter(isWeightDType)
   .filter((dtype) => dtype !== "f64");
 
+/** Rows that are few enough to skip zeros, and so many that the matrix is read densely. */
+const SPARSE_RUNS = [[1], [2], [7], [40], RAGGED];
+
 export function matrices(): ContractCase[] {
   const matmul = (
     dtype: DeviceDType,
@@ -19,6 +23,7 @@ export function matrices(): ContractCase[] {
     options: CaseOptions,
     details = "",
     x?: Fill,
+    hasSparseInputs = false,
   ): ContractCase =>
     define(
       "matmul",
@@ -26,7 +31,7 @@ export function matrices(): ContractCase[] {
       options,
       ({ rows, matrix }) => ({
         x: rows([nIn], x),
-        w: matrix(dtype, [nOut, nIn]),
+        w: matrix(dtype, [nOut, nIn], hasSparseInputs),
         out: onlyWritten(nOut),
       }),
       (ops, t) => ops.matmul(t("out"), t("w"), t("x")),
@@ -79,7 +84,20 @@ export function matrices(): ContractCase[] {
     const rank = block === 1 ? 12 : block;
     const width = block === 1 ? 33 : 2 * block;
     const last = shapes.at(-1)!;
+    const sparse = (shape: readonly [number, number], runs: readonly number[], x: Fill, what: string) =>
+      matmul(dtype, shape, { runs }, ` sparse inputs, ${what}`, x, true);
+    /** Two of three inputs zero, in runs of various lengths, negative ones too. */
+    const gaps: Fill = (random) => (random() < 1 / 3 ? 0 : random());
     return [
+      ...(hasLayouts(dtype)
+        ? [
+            ...shapes.flatMap((shape) => SPARSE_RUNS.map((runs) => sparse(shape, runs, gaps, "gaps"))),
+            sparse([130, last[1]], [64], gaps, "gaps"),
+            sparse([130, last[1]], [2], uniform(1), "no zeros"),
+            ...SPARSE_RUNS.map((runs) => sparse(last, runs, constant(0), "zeros")),
+            ...SPARSE_RUNS.map((runs) => sparse(last, runs, EXTREMES, "extremes")),
+          ]
+        : []),
       ...shapes.flatMap((shape) => RUNS.map((runs) => matmul(dtype, shape, { runs }))),
       matmul(dtype, last, { runs: [17] }),
       matmul(dtype, last, { runs: RAGGED, rows: "logit", logits: ["last", "none", "all"] }, " logit rows"),

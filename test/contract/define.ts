@@ -41,7 +41,7 @@ interface Maker {
   readonly rows: (shape: readonly number[], fill?: Fill) => Argument;
   /** An f32 weight. */
   readonly vector: (nElements: number, fill?: Fill) => Argument;
-  readonly matrix: (dtype: DeviceDType, shape: readonly number[]) => Argument;
+  readonly matrix: (dtype: DeviceDType, shape: readonly number[], hasSparseInputs?: boolean) => Argument;
   readonly state: (shape: readonly number[], fill?: Fill) => Argument;
 }
 
@@ -75,7 +75,11 @@ export function define(
       kind: "weight",
       ...storedWeight("f32", [nElements], fill, random),
     }),
-    matrix: (dtype, shape) => ({ kind: "weight", ...storedWeight(dtype, shape, uniform(0.5), random) }),
+    matrix: (dtype, shape, hasSparseInputs = false) => ({
+      kind: "weight",
+      ...storedWeight(dtype, shape, uniform(0.5), random),
+      hasSparseInputs,
+    }),
     state: (shape, fill = uniform(1)) => ({
       kind: "state",
       shape,

@@ -119,12 +119,13 @@ async function buildCase(backend: Backend, testCase: ContractCase, observed: str
 
   for (const [name, argument] of Object.entries(testCase.arguments)) {
     if (argument.kind === "weight") {
-      const { dtype, shape, bytes } = argument;
+      const { dtype, shape, bytes, hasSparseInputs } = argument;
       const read = (target: Uint8Array): Promise<void> => {
         target.set(bytes);
         return Promise.resolve();
       };
-      tensors.set(name, await builder.weight({ name, dtype, shape, byteLength: bytes.byteLength, read }));
+      const upload = { name, dtype, shape, byteLength: bytes.byteLength, hasSparseInputs, read };
+      tensors.set(name, await builder.weight(upload));
     } else if (argument.kind === "state") {
       tensors.set(name, builder.state(name, argument.shape, argument.initial));
     } else if (argument.kind === "rows") {

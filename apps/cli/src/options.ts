@@ -42,6 +42,8 @@ export interface ModelFlags {
   readonly threads?: number;
   readonly chunk?: number;
   readonly groupNormEps?: number;
+  /** False where a subcommand has `--no-skip-zeros` and it was given. */
+  readonly skipZeros?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
 }
@@ -101,6 +103,7 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
       threads: flags.threads,
       chunk: flags.chunk,
       groupNormEps: flags.groupNormEps,
+      skipZeros: flags.skipZeros,
       tokenizer: flags.tokenizer,
       signal,
       logger: flags.verbose === true ? stderrLogger : undefined,

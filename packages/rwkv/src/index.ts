@@ -40,6 +40,7 @@ export type {
 export type { CheckpointSummary, TensorSummary } from "./runtime/inspect.ts";
 export type { LoadOptions } from "./runtime/load.ts";
 export { Model } from "./runtime/model.ts";
+export type { ZeroInputs } from "./ops/backend.ts";
 export type { ModelInfo, SessionOptions } from "./runtime/model.ts";
 export type { LoadProgress, TokenProgress } from "./runtime/progress.ts";
 export type { MatrixPreview, QuantizeOptions, QuantizePreview } from "./runtime/quantize.ts";

@@ -40,8 +40,8 @@ interface BenchReport {
   readonly decodeBoundTokensPerSecond: number | null;
   readonly weightBytes: number;
   readonly bytesReadPerToken: number;
-  /** Null: no kernel counts the zeros it meets. */
-  readonly ffnZeroShare: null;
+  /** Of the inputs of `ffn.value` in decode; null where none are skipped. */
+  readonly ffnZeroShare: number | null;
   readonly kernels: string | null;
 }
 
@@ -58,6 +58,7 @@ export function addBench(program: Command): void {
     .option("-g, --decode-tokens <n>", "tokens decoded by each session", parsePositiveCount, 128)
     .option("-b, --batch <n>", "sessions decoded together", parsePositiveCount, 1)
     .option("-r, --repeat <n>", "measurements of each, after a warm-up", parsePositiveCount, 5)
+    .option("--no-skip-zeros", "read ffn.value whole, also where its inputs are zero")
     .option("--json", "print the report as JSON")
     .action((flags: BenchFlags) => run(flags));
   addModelFlags(command).addHelpText(
@@ -96,7 +97,7 @@ async function run(flags: BenchFlags): Promise<void> {
       decodeBoundTokensPerSecond: bandwidth === null ? null : bandwidth / bytesReadPerToken,
       weightBytes: weightByteLength,
       bytesReadPerToken,
-      ffnZeroShare: null,
+      ffnZeroShare: zeroShare(measured),
       kernels,
     };
     await writeLine(flags.json === true ? JSON.stringify(report) : toText(report, model, flags));
@@ -107,20 +108,33 @@ interface Measured {
   readonly prefillMs: number[];
   readonly firstTokenMs: number[];
   readonly decodeMs: number[];
+  /** In all of `decodeMs` together. */
+  nInputs: number;
+  nZeros: number;
 }
 
 async function measure(model: Model, flags: BenchFlags, signal: AbortSignal): Promise<Measured> {
   const { promptTokens, decodeTokens, batch, repeat } = flags;
-  const measured: Measured = { prefillMs: [], firstTokenMs: [], decodeMs: [] };
+  const measured: Measured = { prefillMs: [], firstTokenMs: [], decodeMs: [], nInputs: 0, nZeros: 0 };
   await readPrompt(model, Math.min(promptTokens, WARM_UP.promptTokens), signal);
   await decode(model, batch, Math.min(decodeTokens, WARM_UP.decodeTokens), signal);
   for (let i = 0; i < repeat; i++) {
     const { prefillMs, firstTokenMs } = await readPrompt(model, promptTokens, signal);
     measured.prefillMs.push(prefillMs);
     measured.firstTokenMs.push(firstTokenMs);
+    const before = model.zeroInputs();
     measured.decodeMs.push(await decode(model, batch, decodeTokens, signal));
+    const after = model.zeroInputs();
+    if (before === null || after === null) continue;
+    measured.nInputs += after.nInputs - before.nInputs;
+    measured.nZeros += after.nZeros - before.nZeros;
   }
   return measured;
+}
+
+/** Null where no decode step skipped zeros. */
+function zeroShare({ nInputs, nZeros }: Measured): number | null {
+  return nInputs === 0 ? null : nZeros / nInputs;
 }
 
 /** Ids spread over the vocabulary, the same in every run. */
@@ -191,6 +205,9 @@ function toText(report: BenchReport, model: Model, flags: BenchFlags): string {
       ([label, { median, min, max }]) =>
         `| ${label} | ${median.toFixed(1)} | ${min.toFixed(1)} | ${max.toFixed(1)} |`,
     ),
+    ...(report.ffnZeroShare === null
+      ? []
+      : [`inputs of ffn.value that were zero: ${(100 * report.ffnZeroShare).toFixed(1)} %`]),
     `weights ${megabytes(report.weightBytes)}, of which a decode step reads ${megabytes(report.bytesReadPerToken)}; ` +
       `peak memory ${megabytes(report.peakRssBytes)}`,
     bandwidth === null || bound === null

@@ -54,9 +54,9 @@ static void tileInt8(const Product& product, const QuantBlock* x, size_t output,
   UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output, acc[r]);
 }
 
+/** @param blocks the rows of x, rounded */
 template <typename T>
-static void multiplyInt8(const Product& product, const Thread& thread) {
-  const QuantBlock* blocks = roundRows(product.x, product.xStride, product.nRows, product.nIn, thread);
+static void multiplyRounded(const Product& product, const QuantBlock* blocks) {
   const size_t nBlocks = product.nIn / BLOCK;
   forPanels<1>(product, [&](Panels<1>, size_t output) {
     for (size_t row = 0; row < product.nRows;) {
@@ -72,4 +72,9 @@ static void multiplyInt8(const Product& product, const Thread& thread) {
       row += group.nRows;
     }
   });
+}
+
+template <typename T>
+static void multiplyInt8(const Product& product, const Thread& thread) {
+  multiplyRounded<T>(product, roundRows(product.x, product.xStride, product.nRows, product.nIn, thread));
 }

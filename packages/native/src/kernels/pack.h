@@ -27,8 +27,7 @@ static void packBlocks(char* panel, const char* rows, size_t rowBytes) {
   }
 }
 
-/** From LAYOUT_ROWS to LAYOUT_PANELS. */
-static void pack(char* bytes, uint32_t, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
+static void packPanels(char* bytes, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
   const size_t panelBytes = PANEL * rowBytes;
   char* rows = static_cast<char*>(__builtin_malloc(panelBytes));
   for (size_t o = 0; o < nOut; o += PANEL, bytes += panelBytes) {
@@ -48,4 +47,13 @@ static void pack(char* bytes, uint32_t, uint32_t dtype, size_t nOut, size_t nIn,
     }
   }
   __builtin_free(rows);
+}
+
+/** From LAYOUT_ROWS to another one. */
+static void pack(char* bytes, uint32_t layout, uint32_t dtype, size_t nOut, size_t nIn, size_t rowBytes) {
+  if (layout == abi::LAYOUT_COLUMNS) {
+    packColumns(bytes, dtype, nOut, nIn, rowBytes);
+  } else {
+    packPanels(bytes, dtype, nOut, nIn, rowBytes);
+  }
 }

@@ -8,6 +8,8 @@ struct Tensor {
   /** 0 for a vector that stands for every row. */
   size_t rowBytes;
   uint32_t dtype;
+  /** LAYOUT_... of a weight. */
+  uint32_t layout;
 };
 
 struct Run {
@@ -15,6 +17,13 @@ struct Run {
   size_t endRow;
   char* slot;
 };
+
+INLINE void addTo(char* count, uint64_t n) {
+  uint64_t sum;
+  __builtin_memcpy(&sum, count, sizeof sum);
+  sum += n;
+  __builtin_memcpy(count, &sum, sizeof sum);
+}
 
 /** A record with the memory it works on. */
 struct Command {
@@ -49,12 +58,19 @@ struct Command {
     const char* entry = base + wordAt(context, abi::CONTEXT_TENSORS) + number * abi::TENSOR_BYTES;
     const uint64_t high = wordAt(entry, abi::TENSOR_ADDRESS_HIGH);
     return {high << 32 | wordAt(entry, abi::TENSOR_ADDRESS), wordAt(entry, abi::TENSOR_WIDTH),
-            wordAt(entry, abi::TENSOR_ROW_BYTES), wordAt(entry, abi::TENSOR_DTYPE)};
+            wordAt(entry, abi::TENSOR_ROW_BYTES), wordAt(entry, abi::TENSOR_DTYPE), wordAt(entry, abi::TENSOR_LAYOUT)};
   }
   char* bytes(const Tensor& tensor) const { return base + tensor.address; }
   /** A row, or the vector that stands for it. */
   float* row(const Tensor& tensor, size_t row) const {
     return reinterpret_cast<float*>(base + tensor.address + row * tensor.rowBytes);
+  }
+
+  /** Adds to what CONTEXT_INPUTS and CONTEXT_ZERO_INPUTS count; for one thread of each record. */
+  void countInputs(uint64_t nInputs, uint64_t nZeros) const {
+    char* counts = base + (context - base);
+    addTo(counts + abi::CONTEXT_INPUTS, nInputs);
+    addTo(counts + abi::CONTEXT_ZERO_INPUTS, nZeros);
   }
 
   size_t nRuns() const { return wordAt(context, abi::CONTEXT_N_RUNS); }

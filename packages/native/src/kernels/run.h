@@ -23,6 +23,7 @@ static void matmul(const Command& command, const Thread& thread) {
       command.op() == abi::OP_MATMUL_BIAS ? command.row(command.operand(3), 0) : nullptr,
       command.activation(),
   };
+  if (w.layout == abi::LAYOUT_COLUMNS) return multiplyColumnsOf(w.dtype, product, out.width, command, thread);
   switch (w.dtype) {
     case abi::DTYPE_F32:
       return multiplyPlain<float>(product);
@@ -81,14 +82,19 @@ static ScratchBytes scratchBytes(const char* base, uint32_t context, uint32_t nR
   for (uint32_t i = 0; i < nRecords; i++) {
     const Command command(const_cast<char*>(base), context, records + i * abi::RECORD_BYTES);
     if (command.op() == abi::OP_WKV7) atLeast(needed.own, command.operand(0).width * sizeof(float));
-    if (!isMatmul(command.op()) || isPlain(command.operand(1).dtype)) continue;
+    if (!isMatmul(command.op())) continue;
+    const Tensor w = command.operand(1);
+    const size_t nRows = command.nRows();
     const size_t nIn = command.operand(2).width;
-    if (command.hasInt8Activations()) {
-      atLeast(needed.own, ownQuantsBytes(command.nRows(), nIn));
-      atLeast(needed.shared, sharedQuantsBytes(command.nRows(), nIn));
-    } else {
-      atLeast(needed.own, PANEL * nIn * sizeof(float));
+    size_t own = 0;
+    if (!isPlain(w.dtype)) {
+      own = command.hasInt8Activations() ? ownQuantsBytes(nRows, nIn) : PANEL * nIn * sizeof(float);
+      if (command.hasInt8Activations()) atLeast(needed.shared, sharedQuantsBytes(nRows, nIn));
     }
+    if (w.layout == abi::LAYOUT_COLUMNS) {
+      own = columnsBytes(nRows, nIn, command.operand(0).width, command.matrixRowBytes(), own);
+    }
+    atLeast(needed.own, own);
   }
   return needed;
 }

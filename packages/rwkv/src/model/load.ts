@@ -23,6 +23,8 @@ export interface LoadProgramOptions {
   readonly maxRows: number;
   /** Precision of activations in products with quantised weights. Default `f32`. */
   readonly activations?: Activations | undefined;
+  /** Whether zeros are skipped where most inputs of a matrix are zero. Default true. */
+  readonly skipZeros?: boolean | undefined;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
   readonly groupNormEps?: number | undefined;
   /** What matrices are encoded in at load, as `chooseDTypes` has it. Default: as stored. */
@@ -74,6 +76,7 @@ export async function loadProgram(
     maxRows: options.maxRows,
     activations: options.activations,
     weightByteLength: uploaded.reduce((sum, weight) => sum + uploadByteLength(weight, choose), 0),
+    skipZeros: options.skipZeros,
   });
   let embedding: EmbeddingTable | null = null;
   try {

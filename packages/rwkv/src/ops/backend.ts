@@ -62,6 +62,13 @@ export interface StepOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Inputs of products that skip zeros: elements of rows, summed over products and steps. */
+export interface ZeroInputs {
+  readonly nInputs: number;
+  /** How many of them were zero, after the rounding of activations if they are rounded. */
+  readonly nZeros: number;
+}
+
 /** A model on a device, ready to run. */
 export interface Program {
   /** Bytes of weights held by this program. */
@@ -91,6 +98,12 @@ export interface Program {
    * @throws the signal's reason if aborted; the slots are then somewhere between before and after
    */
   step(runs: readonly Run[], inputs: readonly Float32Array[], options?: StepOptions): Promise<Float32Array>;
+
+  /**
+   * What products with sparse inputs have left out in all steps so far; null if none of the program leaves any out.
+   * Steps of many rows read such a matrix densely and do not count.
+   */
+  zeroInputs(): ZeroInputs | null;
 
   /** Frees all memory; nothing may be called afterwards. */
   dispose(): void;
@@ -125,4 +138,9 @@ export interface BuilderOptions {
    * be counted, and more or fewer may come. Default: not known.
    */
   readonly weightByteLength?: number | undefined;
+  /**
+   * Whether matrices whose inputs are mostly zero are kept so that those inputs cost nothing, where the backend can.
+   * Results do not depend on it. Default true; false is for measuring.
+   */
+  readonly skipZeros?: boolean | undefined;
 }

@@ -31,6 +31,11 @@ export interface LoadOptions {
    */
   readonly activations?: Activations | undefined;
   /**
+   * Whether decode skips the inputs of `ffn.value` that are zero, most of them in trained models. Default true; false
+   * reads them all, for measuring. Results do not depend on it.
+   */
+  readonly skipZeros?: boolean | undefined;
+  /**
    * Threads of the cpu backend, 1 to 64. Default: one per core, up to 4. Where threads cannot share memory there is one,
    * and `info.device` says so. They sleep between steps and end with `dispose`. Results do not depend on their number.
    */
@@ -92,6 +97,7 @@ export async function loadModel(
     const loaded = await loadProgram(backend, weights, {
       maxRows: options.chunk ?? DEFAULT_CHUNK,
       activations,
+      skipZeros: options.skipZeros,
       groupNormEps: options.groupNormEps,
       dtype: options.dtype,
       signal,

@@ -5,7 +5,7 @@ import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout, tunedState, type StateTensor } from "../model/state.ts";
-import type { Activations } from "../ops/backend.ts";
+import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
@@ -112,6 +112,16 @@ export class Model implements AsyncDisposable {
     } finally {
       await source.close();
     }
+  }
+
+  /**
+   * How many inputs of `ffn.value` the steps so far have met, and how many of them were zero and skipped; null where the
+   * kernels skip none. Steps of many tokens, as in prefill, skip nothing and do not count.
+   * @throws UsageError if the model has been disposed
+   */
+  zeroInputs(): ZeroInputs | null {
+    this.#engine.checkAlive();
+    return this.#engine.program.zeroInputs();
   }
 
   /** Frees the device's memory. Sessions of this model refuse every further call. */

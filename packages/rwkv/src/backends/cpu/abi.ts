@@ -28,7 +28,10 @@ export const CONTEXT_CONTROL = 48;
 export const CONTEXT_ABORT = 52;
 /** 1 if activations are rounded to 8 bits in products with quantised weights. */
 export const CONTEXT_INT8_ACTIVATIONS = 56;
-export const CONTEXT_BYTES = 64;
+/** 64 bits each, sums over all steps: inputs of products that skip zeros, and how many of them were skipped. */
+export const CONTEXT_INPUTS = 64;
+export const CONTEXT_ZERO_INPUTS = 72;
+export const CONTEXT_BYTES = 80;
 
 // Tensor: one per handle and per internal scratch, found by number.
 /** Address of the data; of a state the offset in its slot. */

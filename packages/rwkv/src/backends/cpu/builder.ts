@@ -29,17 +29,18 @@ import { Weights } from "./weights.ts";
  */
 export function createCpuBuilder(
   hosts: HostFactory,
-  { maxRows, activations = "f32", weightByteLength = 0 }: BuilderOptions,
+  { maxRows, activations = "f32", skipZeros = true, weightByteLength = 0 }: BuilderOptions,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(hosts.create(weightByteLength), maxRows, activations);
+  return new CpuBuilder(hosts.create(weightByteLength), maxRows, activations, skipZeros);
 }
 
 class CpuBuilder implements ProgramBuilder {
   readonly #maxRows: number;
   readonly #activations: Activations;
+  readonly #skipZeros: boolean;
   /** Null once the builder is built or disposed: they hold the memories. */
   #device: { readonly host: ProgramHost; readonly weights: Weights } | null;
   readonly #tensors: Tensor[] = [];
@@ -48,10 +49,11 @@ class CpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(host: ProgramHost, maxRows: number, activations: Activations) {
+  constructor(host: ProgramHost, maxRows: number, activations: Activations, skipZeros: boolean) {
     this.#device = { host, weights: new Weights() };
     this.#maxRows = maxRows;
     this.#activations = activations;
+    this.#skipZeros = skipZeros;
   }
 
   async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
@@ -109,7 +111,14 @@ class CpuBuilder implements ProgramBuilder {
     const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
     const slots = new Slots(host.arenas, this.#initials, memoryOf);
     const encodedParts = parts.map(({ memory, commands }) =>
-      this.#encode(host, weights, slots, memory, schedule(commands), tensors.length),
+      this.#encode(
+        host,
+        weights,
+        slots,
+        memory,
+        schedule(commands, (matrix) => weights.layoutOf(matrix)),
+        tensors.length,
+      ),
     );
     return new CpuProgram({
       arenas: host.arenas,
@@ -120,6 +129,9 @@ class CpuBuilder implements ProgramBuilder {
       maxRows: this.#maxRows,
       tensors,
       weightByteLength: this.#weightByteLength,
+      skipsZeros: tensors.some(
+        (tensor) => tensor.kind === "weight" && weights.layoutOf(tensor) === "columns",
+      ),
     });
   }
 
@@ -135,7 +147,8 @@ class CpuBuilder implements ProgramBuilder {
       throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
     }
     const { host, weights } = device;
-    weights.add(tensor, host.mapWeight?.(upload) ?? (await readWeight(host, upload, signal)));
+    const wanted = this.#skipZeros ? upload : { ...upload, hasSparseInputs: false };
+    weights.add(tensor, host.mapWeight?.(wanted) ?? (await readWeight(host, wanted, signal)));
     this.#weightByteLength += upload.byteLength;
   }
 

@@ -4,7 +4,7 @@
 import type { LocalFile } from "../../core/byte-source.ts";
 import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError, FormatError } from "../../core/errors.ts";
-import { layoutByteLength, type WeightLayout } from "../../core/layout.ts";
+import { hasLayouts, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
 import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
@@ -91,11 +91,12 @@ function mapWeight(
 }
 
 /** The order in which the kernels read a weight. */
-function kernelLayout({ shape }: WeightUpload): WeightLayout {
-  return shape.length < 2 ? "rows" : "panels"; // f64, which has no panels, was refused
+function kernelLayout({ shape, dtype, hasSparseInputs = false }: WeightUpload): WeightLayout {
+  if (shape.length < 2) return "rows";
+  return hasSparseInputs && hasLayouts(dtype) ? "columns" : "panels"; // f64, which has no panels, was refused
 }
 
-/** Room is for whole panels, and is not given back alone: a load that fails gives back the whole memory. */
+/** Room is for whole panels or padded columns, and is not given back alone: a load that fails gives back the whole memory. */
 function placeWeight(
   addon: NativeKernels["addon"],
   pool: NativePool,

@@ -2,7 +2,7 @@
 // replayed, part after part. Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Program, Run, StepOptions } from "../../ops/backend.ts";
+import type { Program, Run, StepOptions, ZeroInputs } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Arena } from "./arena.ts";
@@ -25,6 +25,8 @@ export interface Recording {
   /** All handles and internal scratch, by number. */
   readonly tensors: readonly Tensor[];
   readonly weightByteLength: number;
+  /** Whether any product skips zeros. */
+  readonly skipsZeros: boolean;
 }
 
 /** See parts.ts. */
@@ -57,6 +59,7 @@ export class CpuProgram implements Program {
   readonly #inputs: readonly Tensor[];
   readonly #output: Tensor;
   readonly #memoryOf: (tensor: Tensor) => number;
+  readonly #skipsZeros: boolean;
   #device: Device | null;
   #isStepping = false;
   /** Kept between steps, grown to the most logits asked for. */
@@ -83,6 +86,7 @@ export class CpuProgram implements Program {
     });
     this.#device = { replay, slots, parts, memories };
     this.weightByteLength = recording.weightByteLength;
+    this.#skipsZeros = recording.skipsZeros;
     this.stateElements = slots.nElements;
     this.maxRows = recording.maxRows;
   }
@@ -155,6 +159,21 @@ export class CpuProgram implements Program {
       this.#isStepping = false;
       device.slots.endStep();
     }
+  }
+
+  zeroInputs(): ZeroInputs | null {
+    const { memories, parts } = this.#alive();
+    if (!this.#skipsZeros) return null;
+    const count = (field: number): number => {
+      let sum = 0;
+      for (const { memory, encoded } of parts) {
+        const { words } = memories[memory]!.arena;
+        const at = (encoded.context + field) / 4;
+        sum += words[at]! + 2 ** 32 * words[at + 1]!;
+      }
+      return sum;
+    };
+    return { nInputs: count(abi.CONTEXT_INPUTS), nZeros: count(abi.CONTEXT_ZERO_INPUTS) };
   }
 
   dispose(): void {

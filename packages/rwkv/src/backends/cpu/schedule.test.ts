@@ -23,7 +23,10 @@ const state = (name: string, ...shape: number[]): Tensor => declare("state", "no
 function scheduled(forward: (ops: Ops) => void): ScheduledCommand[] {
   const calls: OpCall[] = [];
   forward(createOps((call) => calls.push(call)));
-  return schedule(lower(calls, (width) => rows("hidden", width)));
+  return schedule(
+    lower(calls, (width) => rows("hidden", width)),
+    () => "panels",
+  );
 }
 
 /** The numbers of the commands behind barriers. */
@@ -80,7 +83,7 @@ describe("a barrier stands", () => {
 
   test("never at the beginning, and an empty list has none", () => {
     expect(scheduled((ops) => ops.matmul(z, w, x))[0]!.needsBarrier).toBe(false);
-    expect(schedule([])).toEqual([]);
+    expect(schedule([], () => "panels")).toEqual([]);
   });
 });
 

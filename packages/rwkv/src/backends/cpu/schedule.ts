@@ -4,6 +4,7 @@
 //
 // The order keeps every pair of commands that touch the same data in the order of the program, so results are the same.
 
+import { COLUMN_OUTPUTS, PANEL_OUTPUTS, type WeightLayout } from "../../core/layout.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import { isMatmul, roleOf, type Command } from "./commands.ts";
@@ -28,9 +29,15 @@ interface Access {
 /** How far ahead of the first waiting command others are looked at: more than the commands of a layer. */
 const WINDOW = 64;
 
-/** @returns the same commands; the first needs no barrier, since a step begins with all threads at one place */
-export function schedule(commands: readonly Command[]): ScheduledCommand[] {
-  const granules = granulesByWidth(commands);
+/**
+ * @param layoutOf - the order that a matrix is kept in
+ * @returns the same commands; the first needs no barrier, since a step begins with all threads at one place
+ */
+export function schedule(
+  commands: readonly Command[],
+  layoutOf: (matrix: Tensor) => WeightLayout,
+): ScheduledCommand[] {
+  const granules = granulesByWidth(commands, layoutOf);
   const scheduled: ScheduledCommand[] = [];
   let waiting = commands.map((command) => ({ command, accesses: accessesOf(command) }));
   while (waiting.length > 0) {
@@ -119,14 +126,21 @@ const OPS_WITH_HEADS: ReadonlySet<number> = new Set([
   abi.OP_WKV7,
 ]);
 
-/** For each width the least number of columns that are whole panels of a product and whole heads of every operation. */
-function granulesByWidth(commands: readonly Command[]): Map<number, number> {
+/**
+ * For each width the least number of columns that are whole panels of a product, or what columns of a matrix are padded
+ * to, and whole heads of every operation.
+ */
+function granulesByWidth(
+  commands: readonly Command[],
+  layoutOf: (matrix: Tensor) => WeightLayout,
+): Map<number, number> {
   const granules = new Map<number, number>();
   for (const command of commands) {
     const width = slicedWidth(command);
-    const granule = granules.get(width) ?? abi.PANEL_ROWS;
+    const granule = granules.get(width) ?? PANEL_OUTPUTS;
     const headSize = OPS_WITH_HEADS.has(command.op) ? width / command.heads : 1;
-    granules.set(width, leastCommonMultiple(granule, headSize));
+    const isInColumns = isMatmul(command) && layoutOf(command.operands[1]!) === "columns";
+    granules.set(width, [headSize, isInColumns ? COLUMN_OUTPUTS : 1].reduce(leastCommonMultiple, granule));
   }
   return granules;
 }

@@ -1,6 +1,7 @@
 // Where the weights of a program lie. A weight has one place, but a command must find all of its operands in one memory:
 // vectors of commands that a cut has parted from them are copied, some kilobytes for each cut.
 
+import type { WeightLayout } from "../../core/layout.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import type { Arena } from "./arena.ts";
 import type { Place } from "./encode.ts";
@@ -18,6 +19,11 @@ export class Weights {
   /** The number of the memory that it was placed in. */
   memoryOf(weight: Tensor): number {
     return this.#places.get(weight)!.memory;
+  }
+
+  /** The order that its bytes are kept in. */
+  layoutOf(weight: Tensor): WeightLayout {
+    return this.#places.get(weight)!.layout;
   }
 
   /** Where it is found in the memory of that number, which it was placed in or brought to. */

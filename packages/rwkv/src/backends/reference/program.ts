@@ -49,6 +49,10 @@ export class ReferenceProgram implements Program {
     this.stateElements = stateElements;
   }
 
+  zeroInputs(): null {
+    return null;
+  }
+
   createSlot(): number {
     this.#checkAlive();
     // Numbers are not used again, so that a released slot is recognised as one.

@@ -1,0 +1,66 @@
+// What products with matrices in columns (core/layout.ts of rwkv) need of AVX-512: quants of one input for many outputs.
+
+/** Most rows of x that are worked on together: as long as registers hold their sums of four panels. */
+constexpr size_t COLUMN_ROWS = 4;
+
+/** Quants of 16 outputs. */
+using Byte16 = __m128i;
+
+INLINE Byte16 byte16Load(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+/** Of each byte the `n` bits from `shift` on. */
+INLINE Byte16 bitsOf(Byte16 b, int shift, int n) {
+  return _mm_and_si128(_mm_srli_epi16(b, shift), _mm_set1_epi8(static_cast<char>((1 << n) - 1)));
+}
+/** Less `zero`, as f32. */
+INLINE P panelOf(Byte16 b, int zero) {
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(b), _mm512_set1_epi32(zero)));
+}
+
+/** Bytes below 16 become those of the table. */
+INLINE Byte16 lookup(const uint8_t table[16], Byte16 b) {
+  return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), b);
+}
+
+/**
+ * The bytes of four rows, four for each of 64 outputs, from `offset` on. `inOrder` brings them, or sums of products of
+ * them, into the order of the outputs.
+ */
+template <bool HAS_NIBBLES>
+INLINE void interleave(Bytes out[4], const uint8_t* const rows[4], size_t offset) {
+  if constexpr (HAS_NIBBLES) {
+    const auto half = [=](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + offset)); };
+    const __m512i ac = _mm512_inserti64x4(_mm512_castsi256_si512(half(0)), half(2), 1);
+    const __m512i bd = _mm512_inserti64x4(_mm512_castsi256_si512(half(1)), half(3), 1);
+    // Pairs of a and b, behind them pairs of c and d: outputs 0 to 7 and 16 to 23, then 8 to 15 and 24 to 31.
+    const __m512i low = _mm512_unpacklo_epi8(ac, bd);
+    const __m512i high = _mm512_unpackhi_epi8(ac, bd);
+    const __m512i first = _mm512_set_epi16(55, 39, 54, 38, 53, 37, 52, 36, 51, 35, 50, 34, 49, 33, 48, 32,  //
+                                           23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i second = _mm512_or_si512(first, _mm512_set1_epi16(8));
+    const Bytes pairs[2] = {_mm512_permutex2var_epi16(low, first, high), _mm512_permutex2var_epi16(low, second, high)};
+    UNROLL for (size_t i = 0; i < 2; i++) {
+      out[i] = bitsOf(pairs[i], 0, 4);
+      out[i + 2] = bitsOf(pairs[i], 4, 4);
+    }
+  } else {
+    const auto row = [=](int i) { return _mm512_loadu_si512(rows[i] + offset); };
+    const __m512i ab[2] = {_mm512_unpacklo_epi8(row(0), row(1)), _mm512_unpackhi_epi8(row(0), row(1))};
+    const __m512i cd[2] = {_mm512_unpacklo_epi8(row(2), row(3)), _mm512_unpackhi_epi8(row(2), row(3))};
+    UNROLL for (size_t i = 0; i < 2; i++) {
+      out[2 * i] = _mm512_unpacklo_epi16(ab[i], cd[i]);
+      out[2 * i + 1] = _mm512_unpackhi_epi16(ab[i], cd[i]);
+    }
+  }
+}
+/** Vectors of `interleave` hold four outputs of each of four panels; nibbles are in order. */
+template <bool HAS_NIBBLES>
+INLINE void inOrder(__m512i v[4]) {
+  if constexpr (HAS_NIBBLES) return;
+  const __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[0], v[1], 0xee);
+  const __m512i c = _mm512_shuffle_i32x4(v[2], v[3], 0x44), d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
+  v[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+  v[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+  v[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+  v[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+}
+INLINE void bytesStore(char* p, Bytes b) { _mm512_storeu_si512(p, b); }
