@@ -21,10 +21,15 @@ namespace rwkv::neon_dot {
 #include "kernels/norms.h"
 #include "kernels/wkv.h"
 #include "kernels/panel_blocks.h"
-#include "kernels/pack.h"
 #include "kernels/matmul.h"
 #include "kernels/activations.h"
 #include "kernels/matmul_int8.h"
+#include "kernels/columns_neon.h"
+#include "kernels/columns.h"
+#include "kernels/columns_dense.h"
+#include "kernels/columns_run.h"
+#include "kernels/pack_columns.h"
+#include "kernels/pack.h"
 #include "kernels/run.h"
 
 extern const KernelSet KERNELS;
