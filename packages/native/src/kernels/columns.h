@@ -92,20 +92,20 @@ INLINE void askFor(const void* bytes, size_t n) {
   for (size_t i = 0; i < n; i += 64) __builtin_prefetch(static_cast<const char*>(bytes) + i, 0, 2);
 }
 
-/** Rows of N listed inputs that are asked for while others are used, a segment at a time. */
+/** Rows of up to N listed inputs that are asked for while others are used, a segment at a time. */
 template <size_t N, typename C>
 struct RowsAhead {
   const char* rows[N];
 
   /** The rows that follow `distance` behind `inputs`. */
-  RowsAhead(const C& columns, const Segments& segments, const uint32_t* inputs) {
+  RowsAhead(const C& columns, const Segments& segments, const uint32_t* inputs, size_t n = N) {
     const uint32_t* ahead = inputs + distance(segments);
-    for (size_t i = 0; i < N; i++) rows[i] = reinterpret_cast<const char*>(columns.row(ahead[i], segments.first));
+    for (size_t i = 0; i < n; i++) rows[i] = reinterpret_cast<const char*>(columns.row(ahead[i], segments.first));
   }
 
   /** Twice for each line that two segments of nibbles share: leaving one out takes longer. */
-  void ask(size_t segment) const {
-    UNROLL for (size_t i = 0; i < N; i++) askFor(rows[i] + segment * C::SEGMENT_BYTES, C::SEGMENT_BYTES);
+  void ask(size_t segment, size_t n = N) const {
+    for (size_t i = 0; i < n; i++) askFor(rows[i] + segment * C::SEGMENT_BYTES, C::SEGMENT_BYTES);
   }
 
   static size_t distance(const Segments& segments) {
@@ -345,23 +345,25 @@ static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows,
   return {{inputs, n, ROWS * nIn - nActive}, values, blocks, nBlocks};
 }
 
-/** Adds a block with QUADS times four listed inputs. */
+/** Adds a block with QUADS times four listed inputs, or with any number of fours if QUADS is 0. */
 template <size_t QUADS, size_t ROWS, typename T>
 static void addRoundedBlock(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
                             const ActiveBlock<ROWS>& block, const uint32_t* inputs, const int8_t* values) {
   using C = BlockColumns<T>;
-  const RowsAhead<4 * QUADS, C> ahead(columns, segments, inputs);
-  const uint8_t* weightRows[4 * QUADS];
-  for (size_t i = 0; i < 4 * QUADS; i++) weightRows[i] = columns.row(inputs[i], segments.first);
+  const size_t n = QUADS > 0 ? 4 * QUADS : block.n;
+  constexpr size_t MOST = QUADS > 0 ? 4 * QUADS : BLOCK;
+  const RowsAhead<MOST, C> ahead(columns, segments, inputs, n);
+  const uint8_t* weightRows[MOST];
+  for (size_t i = 0; i < n; i++) weightRows[i] = columns.row(inputs[i], segments.first);
   const F16* scales = columns.scales(block.firstInput) + segments.first * SEGMENT;
   const F16* minimums = columns.minimums(block.firstInput) + segments.first * SEGMENT;
   for (size_t s = 0; s < segments.n; s++) {
-    ahead.ask(s);
+    ahead.ask(s, n);
     I16 products[ROWS][SEGMENT_PANELS];
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
     }
-    UNROLL for (size_t quad = 0; quad < QUADS; quad++) {
+    const auto addQuad = [&](size_t quad) [[gnu::always_inline]] {
       Bytes weights[SEGMENT_PANELS];
       interleave<C::HAS_NIBBLES>(weights, weightRows + 4 * quad, s * C::SEGMENT_BYTES);
       UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
@@ -370,6 +372,11 @@ static void addRoundedBlock(const BlockColumns<T>& columns, const Segments& segm
           products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * (quad * ROWS + r));
         }
       }
+    };
+    if constexpr (QUADS > 0) {
+      UNROLL for (size_t quad = 0; quad < QUADS; quad++) addQuad(quad);
+    } else {
+      for (size_t quad = 0; quad < n / 4; quad++) addQuad(quad);
     }
     UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
     UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
@@ -401,31 +408,35 @@ static void addRounded(const BlockColumns<T>& columns, const Segments& segments,
     const auto add = [&]<size_t QUADS>(Quads<QUADS>) {
       addRoundedBlock<QUADS>(columns, segments, rows, block, inputs, values);
     };
-    // Loops of a number that changes from block to block would be guessed wrong by processors for each segment.
-    switch (block.n / 4) {
-      case 1:
-        add(Quads<1>{});
-        break;
-      case 2:
-        add(Quads<2>{});
-        break;
-      case 3:
-        add(Quads<3>{});
-        break;
-      case 4:
-        add(Quads<4>{});
-        break;
-      case 5:
-        add(Quads<5>{});
-        break;
-      case 6:
-        add(Quads<6>{});
-        break;
-      case 7:
-        add(Quads<7>{});
-        break;
-      default:
-        add(Quads<8>{});
+    if constexpr (ROWS > 1) {
+      add(Quads<0>{});
+    } else {
+      // With one row, loops of a number that changes from block to block take too long: processors guess it wrong.
+      switch (block.n / 4) {
+        case 1:
+          add(Quads<1>{});
+          break;
+        case 2:
+          add(Quads<2>{});
+          break;
+        case 3:
+          add(Quads<3>{});
+          break;
+        case 4:
+          add(Quads<4>{});
+          break;
+        case 5:
+          add(Quads<5>{});
+          break;
+        case 6:
+          add(Quads<6>{});
+          break;
+        case 7:
+          add(Quads<7>{});
+          break;
+        default:
+          add(Quads<8>{});
+      }
     }
   }
 }
