@@ -68,7 +68,7 @@ function growable(addon: NativeKernels["addon"], memory: NativeMemory): Growable
   };
 }
 
-/** Kernels expect panels and columns on cache lines; rows are decoded wherever they begin. */
+/** Kernels expect panels and columns on cache lines. */
 const MAPPED_ALIGNMENT = 64;
 
 /** @param files - the addresses of those that are mapped; null for one that cannot be */
@@ -80,7 +80,7 @@ function mapWeight(
 ): KernelWeight | null {
   const { place, layout = "rows" } = upload;
   if (place === undefined || layout !== kernelLayout(upload)) return null;
-  if (layout !== "rows" && place.offset % MAPPED_ALIGNMENT !== 0) return null;
+  if (place.offset % MAPPED_ALIGNMENT !== 0) return null;
   const { file } = place;
   let address = files.get(file);
   if (address === undefined) {
