@@ -6,18 +6,30 @@ import type { Spread } from "./statistics.ts";
 /** A heading and the bars below it. */
 export interface BarGroup {
   readonly label: string;
-  readonly bars: readonly { readonly label: string; readonly value: Spread }[];
+  readonly bars: readonly Bar[];
+}
+
+export interface Bar {
+  readonly label: string;
+  /** Bars of one kind have one colour, in all groups. */
+  readonly kind: string;
+  readonly value: Spread;
 }
 
 /** A line over the categories of its chart; null where nothing was measured. */
 export interface Line {
   readonly label: string;
+  /** Lines of one kind have one colour. */
+  readonly kind: string;
+  readonly isDashed: boolean;
   readonly values: readonly (Spread | null)[];
 }
 
 const COLOURS = ["#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626"] as const;
 const INK = "#1f2937";
 const FAINT = "#d1d5db";
+/** Of a letter at that size, more or less: SVG has no layout of its own. */
+const LETTER_WIDTH = 6.9;
 const FONT = `font-family="system-ui, sans-serif" font-size="12" fill="${INK}"`;
 
 /**
@@ -30,36 +42,40 @@ export function barChart(
   nDecimals: number,
   reference: number | null = null,
 ): string {
-  const left = 190;
-  const width = 720;
-  const right = 60;
+  const labels = groups.flatMap(({ bars }) => bars.map(({ label }) => label));
+  const left = Math.max(120, ...labels.map(widthOf)) + 20;
+  const [width, right] = [left + 480, 60];
   const values = groups.flatMap(({ bars }) => bars.map(({ value }) => value.max));
   const most = niceCeiling(Math.max(reference ?? 0, ...values));
   const x = (value: number): number => left + (value / most) * (width - left - right);
-  const colours = new Map<string, string>();
-  const parts: string[] = [];
+  const colourOf = colours();
+  const bars: string[] = [];
+  const numbers: string[] = [];
   let y = 44;
-  for (const { label, bars } of groups) {
-    parts.push(text(12, y + 12, label, "start", "bold"));
+  for (const { label, bars: group } of groups) {
+    bars.push(text(12, y + 12, label, "start", "bold"));
     y += 20;
-    for (const bar of bars) {
-      const colour = colours.get(bar.label) ?? COLOURS[colours.size % COLOURS.length]!;
-      colours.set(bar.label, colour);
+    for (const bar of group) {
       const { median, min, max } = bar.value;
-      parts.push(
+      bars.push(
         text(left - 8, y + 12, bar.label, "end"),
-        `<rect x="${left}" y="${y}" width="${round(x(median) - left)}" height="16" fill="${colour}"/>`,
+        `<rect x="${left}" y="${y}" width="${round(x(median) - left)}" height="16" fill="${colourOf(bar.kind)}"/>`,
         line(x(min), y + 8, x(max), y + 8, INK),
-        text(Math.max(x(median), x(max)) + 6, y + 12, median.toFixed(nDecimals), "start"),
+      );
+      const number = median.toFixed(nDecimals);
+      const at = Math.max(x(median), x(max)) + 6;
+      // On white, so that the dashed line does not cross it.
+      numbers.push(
+        `<rect x="${round(at - 2)}" y="${y + 1}" width="${round(widthOf(number) + 4)}" height="14" fill="#ffffff"/>`,
+        text(at, y + 12, number, "start"),
       );
       y += 20;
     }
     y += 8;
   }
-  if (reference !== null) {
-    parts.push(line(x(reference), 40, x(reference), y, INK, ' stroke-dasharray="4 3"'));
-  }
-  return svg(width, y + 12, title, parts);
+  const mark =
+    reference === null ? [] : [line(x(reference), 40, x(reference), y, INK, ' stroke-dasharray="4 3"')];
+  return svg(width, y + 12, title, [...bars, ...mark, ...numbers]);
 }
 
 /** Lines from zero over evenly spaced categories. */
@@ -70,7 +86,10 @@ export function lineChart(
   categories: readonly string[],
   lines: readonly Line[],
 ): string {
-  const [width, height, left, right, top, bottom] = [560, 332, 64, 24, 76, 48];
+  const [width, left, right, bottom] = [640, 64, 24, 48];
+  const legend = layLegend(lines, left, width - right);
+  const top = 76 + 18 * legend.nRows;
+  const height = top + 240 + bottom;
   const present = lines.flatMap(({ values }) => values.filter((value) => value !== null));
   const most = niceCeiling(Math.max(...present.map(({ max }) => max)));
   const step = (width - left - right) / Math.max(1, categories.length - 1);
@@ -86,8 +105,10 @@ export function lineChart(
   }
   categories.forEach((category, i) => parts.push(text(x(i), height - bottom + 18, category, "middle")));
   parts.push(text((left + width - right) / 2, height - 10, xLabel, "middle"));
-  lines.forEach(({ label, values }, l) => {
-    const colour = COLOURS[l % COLOURS.length]!;
+  const colourOf = colours();
+  lines.forEach(({ label, kind, isDashed, values }, l) => {
+    const colour = colourOf(kind);
+    const dashes = isDashed ? ' stroke-dasharray="6 4"' : "";
     const points: string[] = [];
     values.forEach((value, i) => {
       if (value === null) return;
@@ -99,12 +120,44 @@ export function lineChart(
       );
     });
     parts.push(
-      `<polyline points="${points.join(" ")}" fill="none" stroke="${colour}" stroke-width="2"/>`,
-      `<rect x="${left + l * 150}" y="${top - 36}" width="10" height="10" fill="${colour}"/>`,
-      text(left + l * 150 + 15, top - 27, label, "start"),
+      `<polyline points="${points.join(" ")}" fill="none" stroke="${colour}" stroke-width="2"${dashes}/>`,
+    );
+    const entry = legend.entries[l]!;
+    const entryY = 44 + 18 * entry.row;
+    parts.push(
+      line(entry.x, entryY, entry.x + 24, entryY, colour, ` stroke-width="2"${dashes}`),
+      text(entry.x + 30, entryY + 4, label, "start"),
     );
   });
   return svg(width, height, title, parts);
+}
+
+/** Where each line's entry stands: as many side by side as there is room for. */
+function layLegend(
+  lines: readonly Line[],
+  left: number,
+  right: number,
+): { readonly entries: readonly { readonly x: number; readonly row: number }[]; readonly nRows: number } {
+  const entryWidth = 50 + Math.max(0, ...lines.map(({ label }) => widthOf(label)));
+  const perRow = Math.max(1, Math.floor((right - left) / entryWidth));
+  return {
+    entries: lines.map((_, i) => ({ x: left + (i % perRow) * entryWidth, row: Math.floor(i / perRow) })),
+    nRows: Math.ceil(lines.length / perRow),
+  };
+}
+
+/** Gives each kind a colour, in the order in which they come. */
+function colours(): (kind: string) => string {
+  const known = new Map<string, string>();
+  return (kind) => {
+    const colour = known.get(kind) ?? COLOURS[known.size % COLOURS.length]!;
+    known.set(kind, colour);
+    return colour;
+  };
+}
+
+function widthOf(label: string): number {
+  return label.length * LETTER_WIDTH;
 }
 
 /** The smallest of 1, 2, 2.5, 4, 5 or 8 times a power of ten that is at least `value`. */

@@ -3,13 +3,14 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { UsageError } from "rwkv";
 
 export const ROOT = resolve(import.meta.dirname, "../..");
 /** Random models are kept here between runs. */
 export const MODELS_FOLDER = join(ROOT, "bench", "models");
 export const RESULTS_FOLDER = join(ROOT, "bench", "results");
+const RWKV = join(ROOT, "apps", "cli", "bin", "rwkv.js");
 /** Where the package that brings llama.cpp is installed. */
 export const PEERS_FOLDER = join(ROOT, "bench", "peers");
 
@@ -22,10 +23,15 @@ export interface Work {
 
 /** What one process measured. */
 export interface Sample {
+  /** The first load of the process; the file is in memory. */
   readonly loadMs: number;
   readonly prefillTokensPerSecond: number;
   readonly decodeTokensPerSecond: number;
   readonly peakRssBytes: number;
+  /** Of the model in memory; null where the engine does not tell. */
+  readonly weightBytes: number | null;
+  /** Speed of decode as a part of what the memory's bandwidth, measured by the same process, allows; null likewise. */
+  readonly shareOfBound: number | null;
 }
 
 export interface Engine {
@@ -41,6 +47,7 @@ interface BenchReport {
   readonly prefill: { readonly tokensPerSecond: Median };
   readonly decode: { readonly tokensPerSecond: Median };
   readonly peakRssBytes: number;
+  readonly decodeBoundTokensPerSecond: number | null;
   readonly weightBytes: number;
   readonly bytesReadPerToken: number;
   readonly kernels: string;
@@ -50,66 +57,110 @@ interface Median {
   readonly median: number;
 }
 
-/** Values of RWKV_NATIVE: without the addon, and with it. */
-const KERNEL_CHOICES = ["0", "1"] as const;
-export type KernelChoice = (typeof KERNEL_CHOICES)[number];
+/** What this library runs on: a Node, with the addon or without. */
+export interface Kernels {
+  /** As `rwkv bench` calls them, and which Node if it is not the one that runs this. */
+  readonly name: string;
+  /** Path of the program. */
+  readonly node: string;
+  /** Value of RWKV_NATIVE. */
+  readonly native: "0" | "1";
+}
 
 export interface RwkvOptions extends Work {
   readonly threads: number;
   readonly batch?: number;
-  readonly kernels: KernelChoice;
+  readonly repeat?: number;
 }
 
-/** One measurement by `rwkv bench`. */
-export async function runRwkv(model: string, options: RwkvOptions): Promise<BenchReport> {
+/** Measurements by `rwkv bench`. */
+export async function runRwkv(
+  model: string,
+  { node, native }: Omit<Kernels, "name">,
+  options: RwkvOptions,
+): Promise<BenchReport> {
+  const { threads, promptTokens, decodeTokens, batch = 1, repeat = 1 } = options;
   const args = [
-    join(ROOT, "apps", "cli", "bin", "rwkv.js"),
-    ...["bench", "--json", "--repeat", "1", "--model", model, "--threads", String(options.threads)],
-    ...["--prompt-tokens", String(options.promptTokens), "--decode-tokens", String(options.decodeTokens)],
-    ...["--batch", String(options.batch ?? 1)],
+    RWKV,
+    ...["bench", "--json", "--repeat", String(repeat), "--model", model, "--threads", String(threads)],
+    ...["--prompt-tokens", String(promptTokens), "--decode-tokens", String(decodeTokens)],
+    ...["--batch", String(batch)],
   ];
-  return JSON.parse(await runNode(args, { RWKV_NATIVE: options.kernels })) as BenchReport;
+  return JSON.parse(await runNode(args, { RWKV_NATIVE: native }, node)) as BenchReport;
 }
+
+/** The LTS release whose WebAssembly has relaxed SIMD, where another one runs this. */
+const LTS = "24";
 
 /**
  * This library, once for each set of kernels that it has here.
  * @param model - any that loads quickly
  * @param explain - is told why a set is left out
  */
-export async function rwkvKernels(
-  model: string,
-  explain: (message: string) => void,
-): Promise<{ readonly choice: KernelChoice; readonly name: string }[]> {
-  const found: { choice: KernelChoice; name: string }[] = [];
-  for (const choice of KERNEL_CHOICES) {
+export async function rwkvKernels(model: string, explain: (message: string) => void): Promise<Kernels[]> {
+  const candidates: Kernels[] = [
+    { name: "", node: process.execPath, native: "1" },
+    { name: "", node: process.execPath, native: "0" },
+  ];
+  if (process.versions.node.split(".")[0] !== LTS) {
     try {
-      const { kernels } = await runRwkv(model, {
-        promptTokens: 1,
-        decodeTokens: 1,
-        threads: 1,
-        kernels: choice,
-      });
-      if (found.every(({ name }) => name !== kernels)) found.push({ choice, name: kernels });
+      candidates.push({ name: `, Node ${LTS}`, node: await findLts(), native: "0" });
     } catch (error) {
-      explain(`left out: RWKV_NATIVE=${choice}: ${error instanceof Error ? error.message : String(error)}`);
+      explain(`left out: Node ${LTS}: ${messageOf(error)}`);
+    }
+  }
+  const found: Kernels[] = [];
+  for (const candidate of candidates) {
+    try {
+      const { kernels } = await runRwkv(model, candidate, { promptTokens: 1, decodeTokens: 1, threads: 1 });
+      found.push({ ...candidate, name: `${kernels}${candidate.name}` });
+    } catch (error) {
+      explain(`left out: RWKV_NATIVE=${candidate.native}${candidate.name}: ${messageOf(error)}`);
     }
   }
   return found;
 }
 
-export function rwkvEngine(kernels: { choice: KernelChoice; name: string }, threads: number): Engine {
+/** The path of that Node, which npm's own command brings if it is not in its cache. */
+async function findLts(): Promise<string> {
+  const args = ["exec", "--yes", `--package=node@${LTS}`, "--", "node", "--print", "process.execPath"];
+  return (await runProgram("npm", args, {})).trim();
+}
+
+export function rwkvEngine(kernels: Kernels, threads: number): Engine {
   return {
     name: `rwkv ${kernels.name}`,
     async measure(model, work) {
-      const report = await runRwkv(model, { ...work, threads, kernels: kernels.choice });
+      const report = await runRwkv(model, kernels, { ...work, threads });
+      const decodeTokensPerSecond = report.decode.tokensPerSecond.median;
+      const bound = report.decodeBoundTokensPerSecond;
       return {
         loadMs: report.load.ms.median,
         prefillTokensPerSecond: report.prefill.tokensPerSecond.median,
-        decodeTokensPerSecond: report.decode.tokensPerSecond.median,
+        decodeTokensPerSecond,
         peakRssBytes: report.peakRssBytes,
+        weightBytes: report.weightBytes,
+        shareOfBound: bound === null ? null : decodeTokensPerSecond / bound,
       };
     },
   };
+}
+
+/** Milliseconds per token of decode at places of one sequence, those of each turn; see position-process.ts. */
+export async function runPositions(
+  model: string,
+  { node, native }: Kernels,
+  threads: number,
+  positions: readonly number[],
+): Promise<number[][]> {
+  const args = [join(ROOT, "bench", "dist", "position-process.js"), "--model", model];
+  args.push("--threads", String(threads), "--positions", positions.join(","));
+  return JSON.parse(await runNode(args, { RWKV_NATIVE: native }, node)) as number[][];
+}
+
+/** Runs `rwkv` to its end. */
+export async function runCommand(args: readonly string[]): Promise<void> {
+  await runNode([RWKV, ...args], {});
 }
 
 /**
@@ -128,15 +179,28 @@ export function llamaEngine(folder: string, threads: number): Engine {
     async measure(model, { promptTokens, decodeTokens }) {
       const args = [join(folder, "llama.js"), "--model", model, "--threads", String(threads)];
       args.push("--prompt-tokens", String(promptTokens), "--decode-tokens", String(decodeTokens));
-      return JSON.parse(await runNode(args, {})) as Sample;
+      const counted = JSON.parse(await runNode(args, {})) as Omit<Sample, "weightBytes" | "shareOfBound">;
+      return { ...counted, weightBytes: null, shareOfBound: null };
     },
   };
 }
 
 /** Runs Node to its end and returns what it wrote to stdout. */
-function runNode(args: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
+function runNode(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  node = process.execPath,
+): Promise<string> {
+  return runProgram(node, args, env);
+}
+
+function runProgram(
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<string> {
   return new Promise((resolveRun, reject) => {
-    const child = spawn(process.execPath, args, {
+    const child = spawn(program, args, {
       env: { ...process.env, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -152,7 +216,12 @@ function runNode(args: readonly string[], env: Readonly<Record<string, string>>)
       }
       const end = signal ?? `code ${code ?? 0}`;
       const message = Buffer.concat(stderr).toString("utf8").trim();
-      reject(new Error(`node ${args.join(" ")} ended with ${end}: ${message}`));
+      reject(new Error(`${basename(program)} ${args.join(" ")} ended with ${end}: ${message}`));
     });
   });
+}
+
+/** One line. */
+export function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replaceAll("\n", " ");
 }

@@ -1,20 +1,26 @@
-// npm run bench:peers: this library and llama.cpp on the same random files, in turn, so that whatever else the machine
-// does meets all of them alike. Prints a table of speeds and ratios; writes it all as JSON, and charts of the ratios.
+// npm run bench:peers: this library and llama.cpp on the same random weights, in turn, so that whatever else the machine
+// does meets all of them alike: on the same GGUF files, and on this library's own types against the nearest of llama.cpp.
+// Prints tables of speeds and ratios; writes it all as JSON, and charts of the ratios.
 
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { barChart, type BarGroup } from "./chart.ts";
 import {
   llamaEngine,
+  messageOf,
   MODELS_FOLDER,
   PEERS_FOLDER,
   rwkvEngine,
   rwkvKernels,
   type Engine,
+  type Kernels,
   type Sample,
   type Work,
 } from "./engines.ts";
-import { BENCH_DTYPES, randomModel, SHAPES } from "./models.ts";
+import type { BenchDType } from "./blocks.ts";
+import { measureLoad, type LoadTimes } from "./loading.ts";
+import { BENCH_DTYPES, randomModel, SHAPES, type Shape } from "./models.ts";
+import { OWN_DTYPES, ownModel } from "./own-models.ts";
 import {
   describeMachine,
   parseChoices,
@@ -35,19 +41,35 @@ const RATES: Readonly<Record<Measure, (sample: Sample) => number>> = {
   decode: (sample) => sample.decodeTokensPerSecond,
 };
 
-/** One engine on one model. */
+/** What one engine is measured on. */
+interface Entrant {
+  readonly engine: Engine;
+  readonly isPeer: boolean;
+  /** The engine, and the type of its weights if it is not the peer's. */
+  readonly label: string;
+  readonly model: string;
+}
+
+/** One entrant's measurements. */
 interface Series {
   readonly engine: string;
+  readonly label: string;
   readonly isPeer: boolean;
   /** By round. */
   readonly samples: Sample[];
 }
 
-/** Everything measured on one model. */
+/** Everything measured on the weights of one model in one type of llama.cpp, and those of ours that it stands for. */
 interface Comparison {
   readonly shape: string;
   readonly dtype: string;
   readonly series: readonly Series[];
+}
+
+/** How quickly one of our own files is loaded. */
+interface Loading extends LoadTimes {
+  readonly file: string;
+  readonly kernels: string;
 }
 
 async function main(): Promise<void> {
@@ -72,44 +94,102 @@ async function main(): Promise<void> {
   // A second thread can make llama.cpp slower, so that each is tried; ratios are against the better one.
   const peers = [...new Set([1, threads])].map((n) => llamaEngine(PEERS_FOLDER, n));
   const machine = describeMachine();
+  const kernels = await rwkvKernels(await randomModel(MODELS_FOLDER, shapes[0]!, dtypes[0]!), progress);
   const comparisons: Comparison[] = [];
-  let ours: readonly Engine[] | null = null;
+  const loadings: Loading[] = [];
   for (const shape of shapes) {
     for (const dtype of dtypes) {
-      const model = await randomModel(MODELS_FOLDER, shape, dtype);
-      ours ??= (await rwkvKernels(model, progress)).map((kernels) => rwkvEngine(kernels, threads));
-      const series = [
-        ...ours.map((engine) => ({ engine, isPeer: false, samples: [] as Sample[] })),
-        ...peers.map((engine) => ({ engine, isPeer: true, samples: [] as Sample[] })),
-      ];
-      for (let round = 0; round < nRounds; round++) {
-        // Every other round backwards, so that no engine always follows the same one.
-        for (const { engine, samples } of round % 2 === 0 ? series : series.toReversed()) {
-          const sample = await engine.measure(model, work);
-          samples.push(sample);
-          progress(
-            `${shape.name} ${dtype}, round ${round + 1} of ${nRounds}, ${engine.name}: ` +
-              `${MEASURES.map((measure) => `${measure} ${RATES[measure](sample).toFixed(1)}`).join(", ")} tokens/s`,
-          );
+      const own = await ownModels(shape, dtype);
+      const entrants = await entrantsOf(shape, dtype, own, kernels, peers, threads);
+      const series = await measureInTurn(entrants, nRounds, work, `${shape.name} ${dtype}`);
+      comparisons.push({ shape: shape.name, dtype, series });
+      for (const one of kernels) {
+        for (const { label, model } of own) {
+          const times = await measureLoad(model, one);
+          loadings.push({ file: `${shape.name} ${label}`, kernels: one.name, ...times });
         }
       }
-      comparisons.push({
-        shape: shape.name,
-        dtype,
-        series: series.map((one) => ({ ...one, engine: one.engine.name })),
-      });
       // After each model, so that an interrupted run leaves what it has.
-      writeResult(
-        "peers.json",
-        `${JSON.stringify({ machine, nRounds, threads, work, comparisons }, null, 2)}\n`,
-      );
+      const results = { machine, nRounds, threads, work, comparisons, loadings };
+      writeResult("peers.json", `${JSON.stringify(results, null, 2)}\n`);
     }
   }
-  print(toTable(comparisons));
+  print(speedTable(comparisons));
+  if (loadings.length > 0) print(`\n${loadingTable(loadings)}`);
   for (const measure of MEASURES) {
     const title = `${measure}: tokens per second as a multiple of llama.cpp's`;
     writeResult(`peers-${measure}.svg`, barChart(title, ratioGroups(comparisons, measure), 2, 1));
   }
+}
+
+interface OwnModel {
+  readonly label: string;
+  readonly model: string;
+}
+
+/** The same weights in our own types; one that cannot be made is left out, and why is said. */
+async function ownModels(shape: Shape, dtype: BenchDType): Promise<OwnModel[]> {
+  const models: OwnModel[] = [];
+  for (const own of OWN_DTYPES[dtype]) {
+    try {
+      models.push({ label: own, model: await ownModel(MODELS_FOLDER, shape, own) });
+    } catch (error) {
+      progress(`left out: ${shape.name} ${own}: ${messageOf(error)}`);
+    }
+  }
+  return models;
+}
+
+async function entrantsOf(
+  shape: Shape,
+  dtype: BenchDType,
+  own: readonly OwnModel[],
+  kernels: readonly Kernels[],
+  peers: readonly Engine[],
+  threads: number,
+): Promise<Entrant[]> {
+  const model = await randomModel(MODELS_FOLDER, shape, dtype);
+  const ours = kernels.flatMap((one) => {
+    const engine = rwkvEngine(one, threads);
+    return [
+      { engine, isPeer: false, label: engine.name, model },
+      ...own.map((file) => ({
+        engine,
+        isPeer: false,
+        label: `${engine.name}, ${file.label}`,
+        model: file.model,
+      })),
+    ];
+  });
+  return [...ours, ...peers.map((engine) => ({ engine, isPeer: true, label: engine.name, model }))];
+}
+
+async function measureInTurn(
+  entrants: readonly Entrant[],
+  nRounds: number,
+  work: Work,
+  what: string,
+): Promise<Series[]> {
+  const samples = entrants.map((): Sample[] => []);
+  for (let round = 0; round < nRounds; round++) {
+    const turn = entrants.map((_, i) => i);
+    // Every other round backwards, so that no engine always follows the same one.
+    for (const i of round % 2 === 0 ? turn : turn.toReversed()) {
+      const { engine, label, model } = entrants[i]!;
+      const sample = await engine.measure(model, work);
+      samples[i]!.push(sample);
+      progress(
+        `${what}, round ${round + 1} of ${nRounds}, ${label}: ` +
+          `${MEASURES.map((measure) => `${measure} ${RATES[measure](sample).toFixed(1)}`).join(", ")} tokens/s`,
+      );
+    }
+  }
+  return entrants.map(({ engine, label, isPeer }, i) => ({
+    engine: engine.name,
+    label,
+    isPeer,
+    samples: samples[i]!,
+  }));
 }
 
 /** The peer's series with the better median. */
@@ -130,31 +210,61 @@ function ratioGroups(comparisons: readonly Comparison[], measure: Measure): BarG
     bars: comparison.series
       .filter(({ isPeer }) => !isPeer)
       .map((one) => ({
-        label: one.engine,
+        label: one.label,
+        kind: one.engine,
         value: ratios(one, bestPeer(comparison, measure), measure),
       })),
   }));
 }
 
-function toTable(comparisons: readonly Comparison[]): string {
+function speedTable(comparisons: readonly Comparison[]): string {
   const heading = [
     "model",
     "engine",
     ...MEASURES.flatMap((measure) => [`${measure}, tokens/s`, "ratio"]),
+    "decode / bound",
     "peak MB",
+    "above weights",
   ];
   const rows = comparisons.flatMap((comparison) =>
-    comparison.series.map((one) => [
+    comparison.series.map(({ label, isPeer, samples }, i) => [
       `${comparison.shape} ${comparison.dtype}`,
-      one.engine,
+      label,
       ...MEASURES.flatMap((measure) => [
-        formatSpread(spreadOf(one.samples.map(RATES[measure])), 1),
-        one.isPeer ? "" : formatSpread(ratios(one, bestPeer(comparison, measure), measure), 2),
+        formatSpread(spreadOf(samples.map(RATES[measure])), 1),
+        isPeer ? "" : formatSpread(ratios(comparison.series[i]!, bestPeer(comparison, measure), measure), 2),
       ]),
-      (spreadOf(one.samples.map(({ peakRssBytes }) => peakRssBytes)).median / 1e6).toFixed(0),
+      medianOf(samples, ({ shareOfBound }) => shareOfBound, 2),
+      medianOf(samples, ({ peakRssBytes }) => peakRssBytes / 1e6, 0),
+      medianOf(
+        samples,
+        ({ peakRssBytes, weightBytes }) => weightBytes && (peakRssBytes - weightBytes) / 1e6,
+        0,
+      ),
     ]),
   );
   return markdownTable([heading, ...rows], 2);
+}
+
+/** Of what is known; empty if nothing is. */
+function medianOf(
+  samples: readonly Sample[],
+  valueOf: (sample: Sample) => number | null,
+  nDecimals: number,
+): string {
+  const values = samples.map(valueOf).filter((value) => value !== null);
+  return values.length === 0 ? "" : spreadOf(values).median.toFixed(nDecimals);
+}
+
+function loadingTable(loadings: readonly Loading[]): string {
+  const rows = loadings.map(({ file, kernels, load, read }) => [
+    file,
+    kernels,
+    load.toFixed(0),
+    read.toFixed(0),
+    (load / read).toFixed(2),
+  ]);
+  return markdownTable([["file", "kernels", "load, ms", "reading it, ms", "ratio"], ...rows], 2);
 }
 
 await runScript(main);

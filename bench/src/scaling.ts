@@ -1,10 +1,17 @@
-// npm run bench:scaling: what a token costs as threads, prompt, batch and model grow. Prints tables; writes them as JSON
-// and one chart each.
+// npm run bench:scaling: what a token costs as threads, prompt, batch and model grow, and as a sequence gets longer. Prints
+// tables; writes them as JSON and one chart each.
 
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { lineChart, type Line } from "./chart.ts";
-import { MODELS_FOLDER, runRwkv, rwkvKernels, type KernelChoice, type RwkvOptions } from "./engines.ts";
+import {
+  MODELS_FOLDER,
+  runPositions,
+  runRwkv,
+  rwkvKernels,
+  type Kernels,
+  type RwkvOptions,
+} from "./engines.ts";
 import { BENCH_DTYPES, randomModel, SHAPES, type Shape } from "./models.ts";
 import {
   describeMachine,
@@ -18,8 +25,12 @@ import {
 import { formatSpread, spreadOf, type Spread } from "./statistics.ts";
 import { markdownTable } from "./table.ts";
 
+/** What can be varied. */
+const SWEEP_NAMES = ["threads", "prompt", "batch", "model", "position"] as const;
 const PROMPT_LENGTHS = [1, 16, 64, 256, 1024] as const;
 const BATCHES = [1, 2, 4, 8, 16] as const;
+/** Tokens of a sequence before those that are measured. */
+const POSITIONS = [100, 1000, 10_000] as const;
 /** Where the prompt or the batch is not what varies. */
 const USUAL = { promptTokens: 128, batch: 1 } as const;
 
@@ -27,11 +38,11 @@ const USUAL = { promptTokens: 128, batch: 1 } as const;
 interface Point {
   readonly label: string;
   readonly shape: Shape;
-  readonly options: Omit<RwkvOptions, "kernels">;
+  readonly options: RwkvOptions;
 }
 
 interface Sweep {
-  readonly name: string;
+  readonly name: (typeof SWEEP_NAMES)[number];
   readonly xLabel: string;
   readonly points: readonly Point[];
 }
@@ -39,7 +50,8 @@ interface Sweep {
 /** Milliseconds per token. */
 interface Cost {
   readonly label: string;
-  readonly prefill: Spread;
+  /** Null where it is not measured. */
+  readonly prefill: Spread | null;
   readonly decode: Spread;
 }
 
@@ -48,6 +60,7 @@ async function main(): Promise<void> {
     options: {
       shape: { type: "string", default: "0.4b" },
       shapes: { type: "string", default: SHAPES.map(({ name }) => name).join(",") },
+      sweeps: { type: "string", default: SWEEP_NAMES.join(",") },
       dtype: { type: "string", default: "q8_0" },
       repeat: { type: "string", default: "3" },
       threads: { type: "string", default: String(availableParallelism()) },
@@ -58,6 +71,7 @@ async function main(): Promise<void> {
   const [shape] = parseChoices("shape", values.shape, SHAPES, nameOf);
   const shapes = parseChoices("shapes", values.shapes, SHAPES, nameOf);
   const [dtype] = parseChoices("dtype", values.dtype, BENCH_DTYPES, (choice) => choice);
+  const chosen = parseChoices("sweeps", values.sweeps, SWEEP_NAMES, (name) => name);
   const repeat = parseCount("repeat", values.repeat);
   const threads = parseCount("threads", values.threads);
   const usual = { ...USUAL, threads, decodeTokens: parseCount("decode-tokens", values["decode-tokens"]) };
@@ -93,46 +107,71 @@ async function main(): Promise<void> {
   ];
   const machine = describeMachine();
   const kernels = await rwkvKernels(await randomModel(MODELS_FOLDER, shape!, dtype!), progress);
-  const results: { sweep: string; kernels: string; costs: Cost[] }[] = [];
-  for (const sweep of sweeps) {
+  const results: { sweep: string; kernels: string; costs: readonly Cost[] }[] = [];
+  const report = (
+    name: string,
+    xLabel: string,
+    shapeName: string,
+    all: ReadonlyMap<string, Cost[]>,
+  ): void => {
     const lines: Line[] = [];
-    for (const { choice, name } of kernels) {
-      const costs: Cost[] = [];
-      for (const point of sweep.points) {
-        const model = await randomModel(MODELS_FOLDER, point.shape, dtype!);
-        costs.push(await measure(model, point, choice, repeat));
-        progress(
-          `${sweep.name} ${point.label}, ${name}: decode ${costs.at(-1)!.decode.median.toFixed(2)} ms/token`,
-        );
+    for (const [kernelsName, costs] of all) {
+      if (costs.every(({ prefill }) => prefill !== null)) {
+        const values = costs.map(({ prefill }) => prefill);
+        lines.push({ label: `prefill, ${kernelsName}`, kind: kernelsName, isDashed: true, values });
       }
-      lines.push(
-        { label: `prefill, ${name}`, values: costs.map(({ prefill }) => prefill) },
-        { label: `decode, ${name}`, values: costs.map(({ decode }) => decode) },
-      );
-      results.push({ sweep: sweep.name, kernels: name, costs });
-      print(toTable(sweep, name, costs));
+      const values = costs.map(({ decode }) => decode);
+      lines.push({ label: `decode, ${kernelsName}`, kind: kernelsName, isDashed: false, values });
+      results.push({ sweep: name, kernels: kernelsName, costs });
+      print(toTable(xLabel, kernelsName, costs));
     }
-    const categories = sweep.points.map(({ label }) => label);
-    const title = `Cost of a token by ${sweep.xLabel} (${sweep.name === "model" ? "" : `${shape!.name}, `}${dtype!})`;
-    writeResult(
-      `scaling-${sweep.name}.svg`,
-      lineChart(title, sweep.xLabel, "ms per token", categories, lines),
-    );
+    const categories = [...all.values()][0]?.map(({ label }) => label) ?? [];
+    const title = `Cost of a token by ${xLabel} (${shapeName}${dtype!})`;
+    writeResult(`scaling-${name}.svg`, lineChart(title, xLabel, "ms per token", categories, lines));
     // After each sweep, so that an interrupted run leaves what it has.
     writeResult("scaling.json", `${JSON.stringify({ machine, dtype, repeat, usual, results }, null, 2)}\n`);
+  };
+  for (const { name, xLabel, points } of sweeps.filter((sweep) => chosen.includes(sweep.name))) {
+    const all = new Map<string, Cost[]>();
+    for (const one of kernels) {
+      const costs: Cost[] = [];
+      for (const point of points) {
+        const model = await randomModel(MODELS_FOLDER, point.shape, dtype!);
+        const cost = await measure(model, point, one, repeat);
+        costs.push(cost);
+        progress(`${name} ${point.label}, ${one.name}: decode ${cost.decode.median.toFixed(2)} ms/token`);
+      }
+      all.set(one.name, costs);
+    }
+    report(name, xLabel, name === "model" ? "" : `${shape!.name}, `, all);
   }
+  if (!chosen.includes("position")) return;
+  const byPosition = new Map<string, Cost[]>();
+  for (const one of kernels) {
+    const model = await randomModel(MODELS_FOLDER, shape!, dtype!);
+    const turns = await runPositions(model, one, threads, POSITIONS);
+    byPosition.set(
+      one.name,
+      POSITIONS.map((position, i) => ({
+        label: String(position),
+        prefill: null,
+        decode: spreadOf(turns[i]!),
+      })),
+    );
+  }
+  report("position", "tokens read before", `${shape!.name}, `, byPosition);
 }
 
 async function measure(
   model: string,
   { label, options }: Point,
-  kernels: KernelChoice,
+  kernels: Kernels,
   repeat: number,
 ): Promise<Cost> {
   const prefill: number[] = [];
   const decode: number[] = [];
   for (let i = 0; i < repeat; i++) {
-    const report = await runRwkv(model, { ...options, kernels });
+    const report = await runRwkv(model, kernels, options);
     prefill.push(1000 / report.prefill.tokensPerSecond.median);
     decode.push(1000 / report.decode.tokensPerSecond.median);
   }
@@ -146,11 +185,11 @@ function powersOfTwo(most: number): number[] {
   return [...values, most];
 }
 
-function toTable({ xLabel }: Sweep, kernels: string, costs: readonly Cost[]): string {
+function toTable(xLabel: string, kernels: string, costs: readonly Cost[]): string {
   const heading = [`${xLabel} (${kernels})`, "prefill, ms/token", "decode, ms/token"];
   const rows = costs.map(({ label, prefill, decode }) => [
     label,
-    formatSpread(prefill, 2),
+    prefill === null ? "" : formatSpread(prefill, 2),
     formatSpread(decode, 2),
   ]);
   return `${markdownTable([heading, ...rows], 1)}\n`;

@@ -33,8 +33,11 @@ test("llama.cpp that is not installed is answered with the command that installs
 });
 
 test("a child that fails is reported with its exit code and what it wrote to stderr", async () => {
-  const options = { promptTokens: 1, decodeTokens: 1, threads: 1, kernels: "0" } as const;
-  await expect(runRwkv("missing.gguf", options)).rejects.toThrow(/ended with code 1: rwkv: .*missing\.gguf/);
+  const options = { promptTokens: 1, decodeTokens: 1, threads: 1 };
+  const kernels = { node: process.execPath, native: "0" } as const;
+  await expect(runRwkv("missing.gguf", kernels, options)).rejects.toThrow(
+    /ended with code 1: rwkv: .*missing\.gguf/,
+  );
 });
 
 test("tables are aligned, numbers to the right", () => {

@@ -15,9 +15,10 @@
   "targets": [
     {
       "target_name": "rwkv_native",
-      "sources": ["src/addon.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc"],
+      "sources": ["src/addon.cc", "src/bandwidth.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc"],
       "conditions": [
         ["target_arch=='x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"], "defines": ["RWKV_X64"]}],
+        ["target_arch=='arm64'", {"dependencies": ["kernels_neon", "kernels_neon_dot"], "defines": ["RWKV_ARM64"]}],
       ],
     },
   ],
@@ -37,6 +38,22 @@
           "sources": ["src/kernels_avx512.cc"],
           "cflags_cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]},
+        },
+      ],
+    }],
+    ["target_arch=='arm64'", {
+      "targets": [
+        {
+          "target_name": "kernels_neon",
+          "type": "static_library",
+          "sources": ["src/kernels_neon.cc"],
+        },
+        {
+          "target_name": "kernels_neon_dot",
+          "type": "static_library",
+          "sources": ["src/kernels_neon_dot.cc"],
+          "cflags_cc": ["-march=armv8.2-a+dotprod"],
+          "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["-march=armv8.2-a+dotprod"]},
         },
       ],
     }],

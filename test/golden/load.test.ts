@@ -34,6 +34,7 @@ function recordingBackend(): {
   const backend: Backend = {
     name: inner.name,
     description: inner.description,
+    nThreads: inner.nThreads,
     hasInt8Activations: inner.hasInt8Activations,
     kernels: inner.kernels,
     createBuilder(options) {

@@ -89,7 +89,7 @@ function nearestEven(value: number): number {
   return rest < 0.5 || (rest === 0.5 && floor % 2 === 0) ? floor : floor + 1;
 }
 
-describe.skipIf(NATIVE.length === 0)("int8 products", () => {
+describe.skipIf(NATIVE.length === 0)("native int8 products", () => {
   test.each(QUANT_DTYPES)(
     "of %s are those of the rounded activations, with the same bits everywhere",
     async (dtype) => {

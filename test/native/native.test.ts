@@ -64,7 +64,7 @@ describe.skipIf(NATIVE.length === 0)("native kernels", () => {
     }
   });
 
-  test("both kernel sets give the same bits for products", async () => {
+  test("all kernel sets give the same bits for products", async () => {
     const width = 96;
     const matrix = randomValues(width * width);
     const rows = randomValues(7 * width);

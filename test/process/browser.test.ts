@@ -104,15 +104,15 @@ async function open({ isIsolated }: { isIsolated: boolean }): Promise<unknown> {
 describe.skipIf(!hasBrowser)("in a browser", () => {
   test("an isolated page computes on as many threads as asked for, with the same bits", async () => {
     const [one, three] = (await open({ isIsolated: true })) as Result[];
-    expect(one?.device).toBe("cpu: WebAssembly SIMD, 1 thread");
-    expect(three?.device).toBe("cpu: WebAssembly SIMD, 3 threads");
+    expect(one?.device).toBe("cpu: WebAssembly relaxed SIMD, 1 thread");
+    expect(three?.device).toBe("cpu: WebAssembly relaxed SIMD, 3 threads");
     expect(three!.logits).toEqual(one!.logits);
     expect(one!.logits.length).toBe(2 * 256);
   });
 
   test("a page that is not isolated computes on one, and says why", async () => {
     const [one, three] = (await open({ isIsolated: false })) as Result[];
-    expect(three?.device).toBe("cpu: WebAssembly SIMD, 1 thread (threads cannot share memory here)");
+    expect(three?.device).toBe("cpu: WebAssembly relaxed SIMD, 1 thread (threads cannot share memory here)");
     expect(three!.logits).toEqual(one!.logits);
   });
 });

@@ -40,7 +40,7 @@ const READ_SOME = `
   const logits = await session.forward(prompt);`;
 
 test("a process ends by itself with a model on threads, disposed or not, used or not", async () => {
-  expect(await answers(`print(model.info.device);`)).toBe("cpu: WebAssembly SIMD, 3 threads");
+  expect(await answers(`print(model.info.device);`)).toMatch(/^cpu: WebAssembly (relaxed )?SIMD, 3 threads$/);
   expect(await answers(`${READ_SOME} print(logits.length);`)).toBe(256);
   expect(await answers(`${READ_SOME} model.dispose(); print(logits.length);`)).toBe(256);
 });

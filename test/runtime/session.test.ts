@@ -213,6 +213,30 @@ describe.each(["cpu", "reference"] as const)("on %s", (backend) => {
     expect(session.nTokens).toBe(TOKENS.length);
   });
 
+  test("logits go into the array that is given, with a pending token before them or not", async () => {
+    const [plain, other] = [await fresh(), await fresh()];
+    const target = new Float32Array(2 * 256);
+    for (const isPending of [false, true]) {
+      if (isPending) for (const session of [plain, other]) await session.append([9]);
+      const want = await plain.forward([1, 2], { logits: "all" });
+      expect(await other.forward([1, 2], { logits: "all", target })).toBe(target);
+      expectSameBits(target, want);
+    }
+    const row = target.subarray(0, 256);
+    const want = await plain.forward([3]);
+    expect(await other.forward([3], { target: row })).toBe(row);
+    expectSameBits(row, want);
+    // What the session samples from is its own, whatever becomes of the caller's array.
+    row.fill(0);
+    const [a, b] = await Promise.all(
+      [plain, other].map((session) => session.generate(null, { maxTokens: 4, temperature: 0 })),
+    );
+    expect(b!.tokens).toEqual(a!.tokens);
+    await expect(other.forward([3], { target })).rejects.toThrow(
+      'target has 512 elements, but logits "last" of 1 rows are 256',
+    );
+  });
+
   test("ids outside the vocabulary, odd rows and bad options are refused with what is allowed", async () => {
     const session = await fresh();
     await expect(session.append([1, 256])).rejects.toThrow(/Token 256 .*0 to 255/);

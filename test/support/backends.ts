@@ -3,7 +3,7 @@
 
 import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
-import type { KernelSet, NativeKernels } from "../../packages/rwkv/src/core/native.ts";
+import { KERNEL_SETS, type KernelSet, type NativeKernels } from "../../packages/rwkv/src/core/native.ts";
 import { NATIVE_LAYOUT } from "../../packages/rwkv/src/backends/cpu/host-native.ts";
 import { findNative } from "../../packages/rwkv/src/platform/node/native.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
@@ -31,7 +31,7 @@ async function nativeKernels(kernelSet: KernelSet): Promise<NativeKernels | Erro
 }
 
 const found: TestBackend[] = [];
-for (const kernelSet of ["avx512", "avx2"] as const) {
+for (const kernelSet of KERNEL_SETS) {
   const kernels = await nativeKernels(kernelSet);
   if (kernels instanceof Error) {
     console.log(`skipped: native ${kernelSet}: ${kernels.message}`);

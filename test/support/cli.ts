@@ -7,8 +7,10 @@ import { join, resolve } from "node:path";
 
 export const ROOT = resolve(import.meta.dirname, "../..");
 export const LAUNCHER = join(ROOT, "apps/cli/bin/rwkv.js");
-/** Where no compiler has built the addon, asking for WebAssembly keeps the line that says so from stderr. */
-const NATIVE = existsSync(join(ROOT, "packages/native/build/Release/rwkv_native.node")) ? undefined : "0";
+/** Whether the native addon was built. */
+export const HAS_ADDON = existsSync(join(ROOT, "packages/native/build/Release/rwkv_native.node"));
+/** Where it was not, asking for WebAssembly keeps the line that says so from stderr. */
+const NATIVE = HAS_ADDON ? undefined : "0";
 
 export interface Finished {
   /** Null if a signal ended the process. */

@@ -2,10 +2,12 @@
 
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.ts";
+import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addInspect } from "./commands/inspect.ts";
 import { addLogits } from "./commands/logits.ts";
+import { addQuantize } from "./commands/quantize.ts";
 import { addTokenize } from "./commands/tokenize.ts";
 import { EXIT, exitCodeOf, Interrupted, reportError } from "./errors.ts";
 import { ClosedPipe } from "./output.ts";
@@ -16,11 +18,12 @@ Examples:
   $ rwkv generate "The Eiffel tower is in the city of" --model rwkv7-g1d-0.1b.pth --max-tokens 50
   $ rwkv inspect rwkv7-g1d-0.1b.pth
   $ rwkv convert rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b.gguf --dtype q8_0
+  $ rwkv quantize rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b-q4.safetensors --dtype q4
   $ echo "some text" | rwkv tokenize --tokenizer rwkv_vocab_v20230424.txt --json -
 
 Environment:
   RWKV_MODEL  the model used when --model is not given
-  RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2 or avx512 chooses
+  RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2, avx512 or neon chooses
   NO_COLOR    if set, no colours
 
 Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
@@ -34,7 +37,16 @@ export async function main(argv: readonly string[]): Promise<void> {
     .addHelpText("after", HELP_END)
     .showHelpAfterError("(--help shows the options and examples)")
     .exitOverride();
-  for (const add of [addGenerate, addTokenize, addInspect, addConvert, addLogits, addBench]) {
+  for (const add of [
+    addGenerate,
+    addTokenize,
+    addInspect,
+    addConvert,
+    addQuantize,
+    addCompare,
+    addLogits,
+    addBench,
+  ]) {
     add(program);
   }
   // Subcommands inherit these from their parent only if told so.

@@ -1,7 +1,7 @@
 // Options that several subcommands share, and the parsers of their values.
 
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { BACKEND_NAMES, CONVERT_DTYPES, loadModel, UsageError, type LoadOptions, type Model } from "rwkv";
+import { BACKEND_NAMES, ENCODED_DTYPES, loadModel, UsageError, type LoadOptions, type Model } from "rwkv";
 import { createProgressBar, megabytes } from "./progress.ts";
 
 export function parseCount(text: string): number {
@@ -63,7 +63,7 @@ export function addModelFlags(command: Command): Command {
     .addOption(new Option("--backend <name>", "what computes").choices(BACKEND_NAMES).default("cpu"))
     .addOption(
       new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(
-        CONVERT_DTYPES,
+        ENCODED_DTYPES,
       ),
     )
     .addOption(

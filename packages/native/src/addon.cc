@@ -6,9 +6,12 @@
 //   createMemory(): memory | null
 //   memoryBuffer(memory, byteLength): ArrayBuffer     its first bytes; the buffer given before is detached
 //   placeWeight(memory, byteLength): { address, buffer } | null
+//   mapFile(memory, fileDescriptor, byteLength): number | null
+//   areFilesUnchanged(memory): boolean
 //   sealWeight(pool, memory, buffer, address, dtype, nOut, nIn, rowBytes): undefined
 //   releaseMemory(memory): undefined
 //   step(pool, memory, context, nRecords): Promise<undefined>
+//   readBandwidth(nThreads, byteLength, nReads): number   bytes per second; waits for the end
 //
 // Pools and memories go with their handles; buffers and steps in progress keep a memory alive. `releaseMemory` does not
 // wait for that: it detaches the memory's buffer and gives the pages back as soon as no step works on them.
@@ -22,6 +25,7 @@
 #include <string>
 
 #include "abi.h"
+#include "bandwidth.h"
 #include "kernel_set.h"
 #include "memory.h"
 #include "pool.h"
@@ -170,6 +174,24 @@ napi_value placeWeight(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value mapFile(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  const auto* object = handle<MemoryObject>(env, arguments.values[0]);
+  const int file = static_cast<int>(number(env, arguments.values[1]));
+  const size_t offset = object->memory->mapFile(file, number(env, arguments.values[2]));
+  if (offset == 0) return null(env);
+  napi_value address;
+  napi_create_double(env, static_cast<double>(offset), &address);
+  return address;
+}
+
+napi_value areFilesUnchanged(napi_env env, napi_callback_info info) {
+  const Arguments<1> arguments(env, info);
+  napi_value value;
+  napi_get_boolean(env, handle<MemoryObject>(env, arguments.values[0])->memory->areFilesUnchanged(), &value);
+  return value;
+}
+
 napi_value sealWeight(napi_env env, napi_callback_info info) {
   const Arguments<9> arguments(env, info);
   const PoolHandle& pool = *handle<PoolHandle>(env, arguments.values[0]);
@@ -252,6 +274,14 @@ napi_value step(napi_env env, napi_callback_info info) {
   return promise;
 }
 
+napi_value measureBandwidth(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  const auto at = [&](size_t i) { return number(env, arguments.values[i]); };
+  napi_value value;
+  napi_create_double(env, readBandwidth(static_cast<uint32_t>(at(0)), at(1), static_cast<uint32_t>(at(2))), &value);
+  return value;
+}
+
 napi_value initialize(napi_env env, napi_value exports) {
   const auto add = [&](const char* name, napi_callback callback) {
     napi_value function;
@@ -262,9 +292,12 @@ napi_value initialize(napi_env env, napi_value exports) {
   add("createMemory", createMemory);
   add("memoryBuffer", memoryBuffer);
   add("placeWeight", placeWeight);
+  add("mapFile", mapFile);
+  add("areFilesUnchanged", areFilesUnchanged);
   add("sealWeight", sealWeight);
   add("releaseMemory", releaseMemory);
   add("step", step);
+  add("readBandwidth", measureBandwidth);
   napi_set_named_property(env, exports, "layout", string(env, abi::LAYOUT));
 
   const char* names[2];

@@ -4,6 +4,12 @@
 
 #include <cstring>
 
+#if defined(RWKV_ARM64) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(RWKV_ARM64)
+#include <sys/auxv.h>
+#endif
+
 namespace rwkv {
 
 #ifdef RWKV_X64
@@ -36,6 +42,37 @@ const KernelSet* kernelSet(const char* name) {
   if (hasAvx512() && std::strcmp(name, avx512::KERNELS.name) == 0) return &avx512::KERNELS;
   if (hasAvx2() && std::strcmp(name, avx2::KERNELS.name) == 0) return &avx2::KERNELS;
   return nullptr;
+}
+
+#elif defined(RWKV_ARM64)
+
+// One set for JavaScript: which of the two runs changes no bit.
+namespace neon {
+extern const KernelSet KERNELS;
+}
+namespace neon_dot {
+extern const KernelSet KERNELS;
+}
+
+/** Whether the processor multiplies and adds four pairs of 8-bit numbers at once (FEAT_DotProd). */
+static bool hasDotProducts() {
+#ifdef __APPLE__
+  int value = 0;
+  size_t byteLength = sizeof value;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &value, &byteLength, nullptr, 0) == 0 && value != 0;
+#else
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
+}
+
+size_t usableKernelSets(const char* names[2]) {
+  names[0] = neon::KERNELS.name;
+  return 1;
+}
+
+const KernelSet* kernelSet(const char* name) {
+  if (std::strcmp(name, neon::KERNELS.name) != 0) return nullptr;
+  return hasDotProducts() ? &neon_dot::KERNELS : &neon::KERNELS;
 }
 
 #else

@@ -39,3 +39,21 @@ export const inspect = api.inspect;
  * @throws UsageError for a dtype that the format lacks, UnsupportedError for a generation that GGUF lacks
  */
 export const convert = api.convert;
+
+/**
+ * Writes the model in `file` to `sink` as a packed file, which loads with no further work, one tensor in memory at a time.
+ * @throws UsageError for a policy that does not fit the model, or a value that a type cannot hold
+ */
+export const quantize = api.quantize;
+
+/**
+ * What `quantize` would write with these options: type, size and rounding error of each matrix. Nothing is written.
+ * @throws UsageError for a policy that does not fit the model, or a value that a type cannot hold
+ */
+export const previewQuantize = api.previewQuantize;
+
+/**
+ * Compares two models with the same vocabulary: weight by weight, and in what they predict for a text.
+ * @throws UsageError if the vocabularies differ, there is no tokenizer for a text, or it has fewer than two tokens
+ */
+export const compare = api.compare;

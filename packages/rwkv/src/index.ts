@@ -3,6 +3,7 @@
 export { blobSource, bytesSource } from "./core/byte-source.ts";
 export type { ByteSource } from "./core/byte-source.ts";
 export type { ByteSink } from "./core/byte-sink.ts";
+export { ENCODED_DTYPES } from "./core/decode.ts";
 export type { EncodedDType } from "./core/decode.ts";
 export type { DType, WeightDType } from "./core/dtype.ts";
 export {
@@ -15,15 +16,18 @@ export {
   UsageError,
 } from "./core/errors.ts";
 export type { ErrorCode } from "./core/errors.ts";
+export type { WeightLayout } from "./core/layout.ts";
 export type { Logger } from "./core/logger.ts";
 export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";
 export type { ModelConfig } from "./model/config.ts";
+export type { DTypePolicy } from "./model/policy.ts";
 export type { StateTensor } from "./model/state.ts";
 export type { OpenOptions } from "./runtime/api.ts";
 export { BACKEND_NAMES } from "./runtime/backends.ts";
 export type { BackendName } from "./runtime/backends.ts";
+export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
-export type { ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
 export type { Prompt } from "./runtime/engine.ts";
 export { Generation } from "./runtime/generation.ts";
 export type {
@@ -39,6 +43,7 @@ export { Model } from "./runtime/model.ts";
 export type { ZeroInputs } from "./ops/backend.ts";
 export type { ModelInfo, SessionOptions } from "./runtime/model.ts";
 export type { LoadProgress, TokenProgress } from "./runtime/progress.ts";
+export type { MatrixPreview, QuantizeOptions, QuantizePreview } from "./runtime/quantize.ts";
 export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";
 export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";

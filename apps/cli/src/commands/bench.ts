@@ -2,7 +2,7 @@
 // against: bytes read per token and memory used. What cannot be measured is null.
 
 import type { Command } from "commander";
-import { createSampler, type Model, type Session } from "rwkv";
+import { createSampler, readBandwidth, type Model, type Session } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import { addModelFlags, loadFromFlags, parsePositiveCount, type ModelFlags } from "../options.ts";
 import { writeLine } from "../output.ts";
@@ -34,10 +34,10 @@ interface BenchReport {
   readonly timeToFirstTokenMs: Spread;
   /** The most the process ever held in memory, up to the end of the first load's measurements. */
   readonly peakRssBytes: number;
-  /** Null: only native code reads fast enough to measure it. */
-  readonly memoryBandwidthBytesPerSecond: null;
-  /** Null: follows from the bandwidth. */
-  readonly decodeBoundTokensPerSecond: null;
+  /** By as many threads as the model has; null without the addon, which alone reads fast enough to measure it. */
+  readonly memoryBandwidthBytesPerSecond: number | null;
+  /** Of one session, if each token reads all weights and nothing else takes time; null without the bandwidth. */
+  readonly decodeBoundTokensPerSecond: number | null;
   readonly weightBytes: number;
   readonly bytesReadPerToken: number;
   /** Of the inputs of `ffn.value` in decode; null where none are skipped. */
@@ -80,10 +80,11 @@ async function run(flags: BenchFlags): Promise<void> {
     const measured = await measure(model, flags, signal);
     // Before the next load, which may overlap with what the first one leaves to the garbage collector.
     const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    const { weightByteLength, bytesReadPerToken, kernels, nThreads } = model.info;
+    const bandwidth = await readBandwidth(nThreads, signal);
     await model[Symbol.asyncDispose]();
     while (loadMs.length < flags.repeat) await (await load())[Symbol.asyncDispose]();
 
-    const { weightByteLength, bytesReadPerToken, kernels } = model.info;
     const report: BenchReport = {
       load: { ms: spreadOf(loadMs) },
       prefill: { tokensPerSecond: spreadOf(measured.prefillMs.map((ms) => rate(flags.promptTokens, ms))) },
@@ -92,8 +93,8 @@ async function run(flags: BenchFlags): Promise<void> {
       },
       timeToFirstTokenMs: spreadOf(measured.firstTokenMs),
       peakRssBytes,
-      memoryBandwidthBytesPerSecond: null,
-      decodeBoundTokensPerSecond: null,
+      memoryBandwidthBytesPerSecond: bandwidth,
+      decodeBoundTokensPerSecond: bandwidth === null ? null : bandwidth / bytesReadPerToken,
       weightBytes: weightByteLength,
       bytesReadPerToken,
       ffnZeroShare: zeroShare(measured),
@@ -161,10 +162,13 @@ async function decode(model: Model, batch: number, nTokens: number, signal: Abor
   const sessions: Session[] = [];
   try {
     for (let i = 0; i < batch; i++) sessions.push(await model.createSession());
+    const targets = sessions.map(() => new Float32Array(model.config.nVocab));
     const start = performance.now();
     for (let i = 0; i < nTokens; i++) {
       signal.throwIfAborted();
-      await Promise.all(sessions.map((session, j) => session.forward([benchToken(model, i + j)])));
+      await Promise.all(
+        sessions.map((session, j) => session.forward([benchToken(model, i + j)], { target: targets[j] })),
+      );
     }
     return performance.now() - start;
   } finally {
@@ -192,6 +196,7 @@ function toText(report: BenchReport, model: Model, flags: BenchFlags): string {
     [`decode of ${decodeTokens}${sessions}, tokens/s`, report.decode.tokensPerSecond],
     ["time to first token, ms", report.timeToFirstTokenMs],
   ];
+  const { memoryBandwidthBytesPerSecond: bandwidth, decodeBoundTokensPerSecond: bound } = report;
   return [
     `${model.info.name}, ${model.info.device}, rwkv ${version}`,
     `| measured | median of ${flags.repeat} | min | max |`,
@@ -205,5 +210,8 @@ function toText(report: BenchReport, model: Model, flags: BenchFlags): string {
       : [`inputs of ffn.value that were zero: ${(100 * report.ffnZeroShare).toFixed(1)} %`]),
     `weights ${megabytes(report.weightBytes)}, of which a decode step reads ${megabytes(report.bytesReadPerToken)}; ` +
       `peak memory ${megabytes(report.peakRssBytes)}`,
+    bandwidth === null || bound === null
+      ? "the read bandwidth of memory is not known: the native addon, which measures it, was not built"
+      : `memory is read at ${(bandwidth / 1e9).toFixed(1)} GB/s, which bounds one session to ${bound.toFixed(1)} tokens/s`,
   ].join("\n");
 }

@@ -2,12 +2,12 @@
 
 import { extname, resolve } from "node:path";
 import { Option, type Command } from "commander";
-import { atomicFile, convert, CONVERT_DTYPES, UsageError, type ConvertFormat, type EncodedDType } from "rwkv";
+import { atomicFile, convert, CONVERT_DTYPES, UsageError, type ConvertDType, type ConvertFormat } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import { createProgressBar, megabytes } from "../progress.ts";
 
 interface ConvertFlags {
-  readonly dtype?: EncodedDType;
+  readonly dtype?: ConvertDType;
   readonly tokenizer?: string;
   readonly quiet?: boolean;
 }

@@ -78,7 +78,8 @@ function toText({ config, ...summary }: CheckpointSummary): string {
     ...rows.map(([label, value]) => `${String(label).padEnd(12)}${String(value)}`),
     "",
     ...summary.tensors.map(
-      ({ name, dtype, shape }) => `${name.padEnd(width)}  ${dtype.padEnd(5)}[${shape.join(", ")}]`,
+      ({ name, dtype, shape, layout }) =>
+        `${name.padEnd(width)}  ${dtype.padEnd(5)}[${shape.join(", ")}]${layout === undefined ? "" : ` in ${layout}`}`,
     ),
   ].join("\n");
 }

@@ -1,6 +1,6 @@
 // Activations rounded to 8 bits: each block of 32 of a row has the scale s = max|x| / 127 and the whole numbers
-// q = x * (127 / max|x|), rounded to nearest even. A block with NaN or infinity has the scale NaN; one that is all zero, or
-// too small for 127 / max|x| to be finite, has zeros.
+// q = x * (127 / max|x|), rounded to nearest even. A block with NaN or infinity has the scale NaN; one that is all zero,
+// or too small for 127 / max|x| to be finite, has zeros.
 //
 // Blocks lie in groups of the rows that one tile takes, so that a tile finds all of them at fixed distances: for each
 // group, for each block, for each row of the group.

@@ -103,7 +103,7 @@ INLINE void forPanelsFrom(const Product& product, size_t o, F f) {
   if constexpr (sizeof...(REST) > 0) forPanelsFrom<REST...>(product, o, f);
 }
 
-/** Calls f(Panels<N>, first output) for this thread's panels, N at a time as long as there are as many; the last N is 1. */
+/** Calls f(Panels<N>, first output) for this thread's panels, N at a time while there are as many; the last N is 1. */
 template <size_t... NS, typename F>
 INLINE void forPanels(const Product& product, F f) {
   forPanelsFrom<NS...>(product, product.outputs.first, f);
@@ -111,15 +111,14 @@ INLINE void forPanels(const Product& product, F f) {
 
 template <typename T>
 static void multiplyPlain(const Product& product) {
-  const auto multiply = [&]<size_t N>(Panels<N>, size_t output) {
-    tiles<N>(product, reinterpret_cast<const T*>(product.panelAt(output)), output);
-  };
+  const auto weights = [&](size_t output) { return reinterpret_cast<const T*>(product.panelAt(output)); };
   if (product.nRows == 1) {
     // A single row needs many panels at once: the sum of each is one chain of additions.
-    forPanels<VECTOR_PANELS, TILE_PANELS, 1>(product, multiply);
-  } else {
-    forPanels<TILE_PANELS, 1>(product, multiply);
+    return forPanels<VECTOR_PANELS, TILE_PANELS, 1>(
+        product, [&]<size_t N>(Panels<N>, size_t output) { tile<N, 1>(product, weights(output), output, 0); });
   }
+  forPanels<TILE_PANELS, 1>(
+      product, [&]<size_t N>(Panels<N>, size_t output) { tiles<N>(product, weights(output), output); });
 }
 
 /** Weights of input `i` of word `w` of a step. */

@@ -1,7 +1,7 @@
 // Products of quantised blocks with activations rounded to 8 bits (activations.h), as ggml does it. Sums of whole numbers
 // are exact; their order: matmul.h.
 
-/** A step of 32 inputs for ROWS rows: acc + scaled sums of whole numbers, then + the minimum times sums of activations. */
+/** A step of 32 inputs for ROWS rows: adds scaled sums of whole numbers, then the minimum times the sum of activations. */
 template <typename T, size_t ROWS>
 INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock* x) {
   constexpr size_t PARTS = T::WIDTH < BLOCK ? BLOCK / T::WIDTH : 1;
@@ -16,7 +16,9 @@ INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* q
       totals[r] = startProducts<T::ZERO>(minusSums[r]);
     }
     UNROLL for (size_t w = part * WORDS; w < (part + 1) * WORDS; w++) {
-      UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<T::ZERO>(totals[r], quants[w], x[r].values + 4 * w);
+      UNROLL for (size_t r = 0; r < ROWS; r++) {
+        totals[r] = addProducts<T::ZERO>(totals[r], quants[w], x[r].values + 4 * w);
+      }
     }
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       acc[r] = panelFma(panelMul(scales.scale[at], panelSplat(x[r].scale)), toF32(totals[r]), acc[r]);

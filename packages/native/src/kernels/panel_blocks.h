@@ -201,7 +201,7 @@ struct Q6K : SuperBlocks {
   }
 };
 
-/** q2_k: | d | dmin | 4 words of scales, low, and minimums, high | 2 times 8 words, 2 bits for each 32 inputs |, halves last */
+/** q2_k: | d | dmin | 4 words of scales, low, and minimums, high | 2 times 8 words, 2 bits for each 32 inputs | */
 struct Q2K : SuperBlocks {
   static constexpr size_t BYTES = 84, HALVES = 2, HALVES_AT = 80, WIDTH = 16, GROUPS = 2, STEPS = 4;
   static constexpr int ZERO = 0;
@@ -243,7 +243,8 @@ struct Q3K : SuperBlocks {
   }
   INLINE void quants(const uint8_t* block, size_t, size_t step, Bytes* out) {
     UNROLL for (size_t w = 0; w < BLOCK_WORDS; w++) {
-      const Bytes low = bitsOf(wordOf<HALVES>(block, 11 + BLOCK_WORDS * (step / 4) + w), 2 * static_cast<int>(step % 4), 2);
+      const Bytes quads = wordOf<HALVES>(block, 11 + BLOCK_WORDS * (step / 4) + w);
+      const Bytes low = bitsOf(quads, 2 * static_cast<int>(step % 4), 2);
       const Bytes third = bitsOf(wordOf<HALVES>(block, 3 + w), static_cast<int>(step), 1);
       out[w] = bytesOr(low, shifted(third, 2));
     }

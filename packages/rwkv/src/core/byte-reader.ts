@@ -29,6 +29,11 @@ export class ByteReader {
     return this.#windowStart + this.#offset;
   }
 
+  /** Bytes that the getters can take before the next `ensure`. */
+  get available(): number {
+    return this.#window.byteLength - this.#offset;
+  }
+
   /** Bytes between the position and the end of what may be read. */
   get remaining(): number {
     return this.#end - this.position;
@@ -41,7 +46,7 @@ export class ByteReader {
    */
   async ensure(byteLength: number, what: string): Promise<void> {
     const isCount = Number.isSafeInteger(byteLength) && byteLength >= 0;
-    if (isCount && byteLength <= this.#window.byteLength - this.#offset) return;
+    if (isCount && byteLength <= this.available) return;
     if (!isCount || byteLength > this.remaining) {
       throw new FormatError(
         `${this.source.name}: ${what} at byte ${this.position} needs ${byteLength} bytes, but only ` +

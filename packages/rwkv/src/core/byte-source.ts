@@ -14,8 +14,39 @@ export interface ByteSource {
    * @throws FormatError if `offset + target.byteLength` lies past the end
    */
   read(offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** The file that the bytes are, where they are one of this machine. */
+  readonly file?: LocalFile | undefined;
   /** Releases what lies underneath; reads fail afterwards. May be called more than once. */
   close(): Promise<void>;
+}
+
+/** A file of this machine, for what its bytes serve beside being read in order: to be mapped, or looked up row by row. */
+export interface LocalFile {
+  /** The system's number of the open file, valid until its source is closed. */
+  readonly descriptor: number;
+  readonly byteLength: number;
+  /**
+   * Opens the file once more, to be read beyond the source's end.
+   * @throws FormatError if it was replaced or changed meanwhile
+   */
+  openRows(): RowReader;
+}
+
+/** Reads small pieces of a file without waiting. */
+export interface RowReader {
+  /**
+   * Fills `target` with the bytes from `offset` on.
+   * @throws FormatError if the file was changed meanwhile, DeviceError if the system fails, UsageError after `close`
+   */
+  read(offset: number, target: Uint8Array): void;
+  /** May be called more than once. */
+  close(): void;
+}
+
+/** Where bytes lie in a file of this machine. */
+export interface FilePlace {
+  readonly file: LocalFile;
+  readonly offset: number;
 }
 
 /** @throws FormatError naming the source and the missing range */

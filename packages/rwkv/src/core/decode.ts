@@ -2,12 +2,16 @@
 // address. The hosts of every supported engine are little-endian too, so f32 is a plain copy.
 
 import { dequantizeBlocks, quantizeQ8_0 } from "./blocks.ts";
-import { DTYPES, type WeightDType } from "./dtype.ts";
+import { DTYPES, type OwnQuantDType, type WeightDType } from "./dtype.ts";
 import { ShapeError } from "./errors.ts";
 import { bf16BytesToF32, f16BytesToF32, f32ToBf16Bytes, f32ToF16Bytes } from "./half.ts";
+import { quantizeBlocks } from "./quantize.ts";
 
 /** The types that values can be written in. */
-export type EncodedDType = "f32" | "f16" | "bf16" | "q8_0";
+export type EncodedDType = "f32" | "f16" | "bf16" | "q8_0" | OwnQuantDType;
+
+/** All of them, from the most exact on. */
+export const ENCODED_DTYPES: readonly EncodedDType[] = ["f32", "f16", "bf16", "q8", "q8_0", "q4", "nf4"];
 
 function checkPlain(dtype: "f64" | "f32", nElements: number, nBytes: number): void {
   const { blockBytes } = DTYPES[dtype];
@@ -48,11 +52,11 @@ export function decodeToF32(dtype: WeightDType, bytes: Uint8Array, out: Float32A
 }
 
 /**
- * Encodes values, rounding to nearest (ties to even in f16 and bf16, see `quantizeQ8_0` for blocks).
- * @param values - `[n]`; for q8_0 whole blocks of 32
+ * Encodes values, rounding to nearest (ties to even in f16 and bf16, see `quantizeQ8_0` and `quantizeBlocks` for blocks).
+ * @param values - `[n]`; for block types whole blocks
  * @param out - as many bytes as n elements take, at any alignment
  * @throws ShapeError if the lengths do not fit
- * @throws UsageError if a value is beyond what q8_0 can hold
+ * @throws UsageError if a value is beyond what a block can hold
  */
 export function encodeFromF32(dtype: EncodedDType, values: Float32Array, out: Uint8Array): void {
   switch (dtype) {
@@ -68,5 +72,8 @@ export function encodeFromF32(dtype: EncodedDType, values: Float32Array, out: Ui
       return;
     case "q8_0":
       quantizeQ8_0(out, values);
+      return;
+    default:
+      quantizeBlocks(dtype, out, values);
   }
 }

@@ -26,6 +26,7 @@
 import { byteLengthOf, DTYPES, isQuantized, type QuantDType, type WeightDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 
+/** The order of a matrix's bytes, as drawn above. */
 export type WeightLayout = "rows" | "panels" | "columns";
 
 /** Outputs of a panel. */

@@ -2,7 +2,9 @@
 // the backend know this interface alone.
 
 /** Instruction sets that the addon has kernels for. */
-export type KernelSet = "avx512" | "avx2";
+export const KERNEL_SETS = ["avx512", "avx2", "neon"] as const;
+
+export type KernelSet = (typeof KERNEL_SETS)[number];
 
 /** Threads with a kernel set; idle ones sleep and keep no process alive. */
 export type NativePool = object & { readonly __kind?: "pool" };
@@ -31,6 +33,14 @@ export interface NativeAddon {
   /** @returns null if the range of addresses is used up */
   placeWeight(memory: NativeMemory, byteLength: number): NativeWeight | null;
   /**
+   * Maps the first `byteLength` bytes of an open file into the memory, to be read by kernels only. The descriptor may be
+   * closed afterwards.
+   * @returns the address of the first byte, on a huge page; null if the file is shorter or cannot be mapped
+   */
+  mapFile(memory: NativeMemory, fileDescriptor: number, byteLength: number): number | null;
+  /** Whether all mapped files have the length and the time of writing that they had when they were mapped. */
+  areFilesUnchanged(memory: NativeMemory): boolean;
+  /**
    * Detaches the buffer of a weight whose bytes are in, and brings the rows of a matrix into the order `packTo`
    * (LAYOUT_... of backends/cpu/abi.ts; LAYOUT_ROWS leaves the bytes as they are), which its place has room for.
    */
@@ -49,6 +59,11 @@ export interface NativeAddon {
   releaseMemory(memory: NativeMemory): void;
   /** Replays a command list; ends early once the abort word of the context is set. */
   step(pool: NativePool, memory: NativeMemory, context: number, nRecords: number): Promise<undefined>;
+  /**
+   * Bytes per second in which `nThreads` threads read `byteLength` bytes of memory, the best of `nReads` times; 0 if the
+   * system gives no such memory. Returns when that is done.
+   */
+  readBandwidth(nThreads: number, byteLength: number, nReads: number): number;
 }
 
 /** The addon, and the kernel set to use. */

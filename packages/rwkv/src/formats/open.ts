@@ -5,10 +5,11 @@ import type { ByteSource } from "../core/byte-source.ts";
 import { FormatError, UnsupportedError, UsageError, type RwkvError } from "../core/errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { readGguf } from "./gguf/gguf.ts";
+import { isPacked, packedCheckpoint } from "./packed/packed.ts";
 import { readPth } from "./pth/pth.ts";
 import { readRwkvCpp, RWKV_CPP_MAGIC, RWKV_CPP_MIN_VERSION } from "./rwkv-cpp/rwkv-cpp.ts";
 import { MAX_HEADER_BYTES } from "./safetensors/header.ts";
-import { readSafetensors } from "./safetensors/safetensors.ts";
+import { readSafetensorsHeader, safetensorsCheckpoint } from "./safetensors/safetensors.ts";
 import { readShardedSafetensors } from "./safetensors/sharded.ts";
 import { isSessionFile } from "./session-file.ts";
 
@@ -35,7 +36,10 @@ export async function openCheckpoint(
   if (startsWith(head, "PK\x03\x04") || isPickle(head)) return readPth(source);
   if (startsWith(head, "GGUF")) return readGguf(source, openSibling);
   if (isRwkvCpp(head)) return readRwkvCpp(source);
-  if (isSafetensors(head)) return readSafetensors(source);
+  if (isSafetensors(head)) {
+    const file = await readSafetensorsHeader(source);
+    return isPacked(file) ? packedCheckpoint(source, file) : safetensorsCheckpoint(source, file);
+  }
   if (textOf(head).trimStart().startsWith("{")) {
     if (openSibling !== undefined) return readShardedSafetensors(source, openSibling);
     throw new UsageError(

@@ -23,6 +23,7 @@ export function rangeTensor(source: ByteSource, range: TensorRange): CheckpointT
     dtype,
     shape,
     byteLength,
+    place: source.file && { file: source.file, offset },
     async read(target, signal) {
       checkTarget(source, range, target);
       signal?.throwIfAborted();

@@ -1,20 +1,26 @@
-// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in their
-// stored type, so that a device never needs room for them; one row is decoded at a time.
+// Tables whose rows the host looks up and hands to a step: the embedding, and v4neo's positions. They stay in a type of
+// their own, so that a device never needs room for them; one row is decoded at a time. Rows of a file on this machine are
+// read when they are looked up: few of an embedding's are ever used.
 
 import { decodeToF32 } from "../core/decode.ts";
-import { byteLengthOf } from "../core/dtype.ts";
+import { byteLengthOf, type WeightDType } from "../core/dtype.ts";
 import type { CanonicalWeight } from "./weights/canonical.ts";
-import { checkFirstRow, readValues } from "./values.ts";
+import { checkFirstRow, readMatrix, readValues } from "./values.ts";
 
 /** `emb.weight`, `[V, C]`. */
 export interface EmbeddingTable {
   readonly nVocab: number;
   readonly nEmbd: number;
-  /** In its stored type. */
+  /** In the type that it is kept in. */
   readonly byteLength: number;
   readonly rowByteLength: number;
-  /** Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab. */
+  /**
+   * Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab.
+   * @throws FormatError if the file was changed meanwhile, DeviceError if it cannot be read
+   */
   row(id: number, out: Float32Array, offset: number): void;
+  /** Lets go of the file; rows cannot be looked up afterwards. */
+  close(): void;
 }
 
 /** Rows by position in the sequence; zeros beyond the table, as the official runner does. */
@@ -27,26 +33,49 @@ export interface PositionTable {
   row(position: number, out: Float32Array, offset: number): void;
 }
 
-/** @throws FormatError if the first row is not finite */
+/**
+ * @param dtype - what the table is kept in, whatever the file has
+ * @throws FormatError if the first row is not finite, UsageError if a value is too large for the type
+ */
 export async function readEmbeddingTable(
   source: string,
   weight: CanonicalWeight,
+  dtype: WeightDType,
   signal?: AbortSignal,
 ): Promise<EmbeddingTable> {
   const [nVocab, nEmbd] = weight.shape as readonly [number, number];
-  const bytes = new Uint8Array(weight.byteLength);
-  await weight.read(bytes, signal);
-  checkFirstRow(source, weight, bytes);
-  const rowByteLength = byteLengthOf(weight.dtype, [nEmbd]);
+  const { place } = weight;
+  const byteLength = byteLengthOf(dtype, weight.shape);
+  const rowByteLength = byteLengthOf(dtype, [nEmbd]);
+  const table = { nVocab, nEmbd, byteLength, rowByteLength };
+  if (place === undefined || dtype !== weight.dtype) {
+    const bytes = new Uint8Array(byteLength);
+    await readMatrix(source, weight, dtype, bytes, signal);
+    return {
+      ...table,
+      row(id, out, offset) {
+        const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
+        decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
+      },
+      close: () => undefined,
+    };
+  }
+  const reader = place.file.openRows();
+  const row = new Uint8Array(rowByteLength);
+  try {
+    reader.read(place.offset, row);
+    checkFirstRow(source, weight, row);
+  } catch (error) {
+    reader.close();
+    throw error;
+  }
   return {
-    nVocab,
-    nEmbd,
-    byteLength: bytes.byteLength,
-    rowByteLength,
+    ...table,
     row(id, out, offset) {
-      const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
-      decodeToF32(weight.dtype, row, out.subarray(offset, offset + nEmbd));
+      reader.read(place.offset + id * rowByteLength, row);
+      decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
     },
+    close: () => reader.close(),
   };
 }
 

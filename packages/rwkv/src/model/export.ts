@@ -15,6 +15,8 @@ import { transposed, transposeElements } from "./weights/view.ts";
 
 /** Types of the matrices in a safetensors file. */
 export type SafetensorsDType = "f32" | "f16" | "bf16";
+/** Types of the matrices in a GGUF that values can be written in. */
+export type GgufDType = SafetensorsDType | "q8_0";
 
 interface Assembly {
   readonly name: string;
@@ -73,7 +75,7 @@ export function officialTensors(
   weights: CanonicalWeights,
   dtype: SafetensorsDType | null,
 ): CheckpointTensor[] {
-  const { config, tensors, rescaleEveryNLayers } = weights;
+  const { tensors, rescaleEveryNLayers } = weights;
   const result: CheckpointTensor[] = [];
   for (const weight of tensors.values()) {
     const { name, rule } = weight;
@@ -96,23 +98,27 @@ export function officialTensors(
       );
     }
   }
+  return [...result, ...timeStateTensors(weights)];
+}
+
+/** A tuned initial state as official files have it: `[H, N, N]` of each layer, rows follow the value. */
+export function timeStateTensors({ config, timeState }: CanonicalWeights): CheckpointTensor[] {
   const { heads, headSize } = config;
-  weights.timeState?.layers.forEach((view, i) => {
-    const state = weights.timeState!.orientation === "value-key" ? view : transposed(view);
+  return (timeState?.layers ?? []).map((view, i) => {
+    const state = timeState!.orientation === "value-key" ? view : transposed(view);
     const shape = [heads!, headSize!, headSize!];
-    result.push({
+    return {
       name: `blocks.${i}.att.time_state`,
       dtype: state.dtype,
       shape,
       byteLength: byteLengthOf(state.dtype, shape),
       read: (target, signal) => state.read(target, signal),
-    });
+    };
   });
-  return result;
 }
 
-/** What undoes the division of rescaled files. */
-function residualScale(name: string, interval: number): number {
+/** What undoes the division of a matrix of rescaled files. */
+export function residualScale(name: string, interval: number): number {
   const layer = /^blocks\.(\d+)\.(att\.output|ffn\.value)\.weight$/.exec(name)?.[1];
   return interval > 0 && layer !== undefined ? 2 ** Math.floor(Number(layer) / interval) : 1;
 }
@@ -175,10 +181,10 @@ const F32_FACTORS = /\.att\.(w[12]|time_decay_w[12])$/;
 /**
  * The tensors of a RWKV-6 or RWKV-7 model as llama.cpp reads them.
  * @param dtype - of the matrices; `q8_0` leaves v7's low-rank factors in f16, as llama.cpp's tools do. null keeps the
- * stored types. Vectors and some low-rank factors are f32 always.
+ * stored types, but for q8, q4 and nf4, which become f16. Vectors and some low-rank factors are f32 always.
  * @throws UnsupportedError for other versions, and for models without a first norm
  */
-export function ggufTensors(weights: CanonicalWeights, dtype: EncodedDType | null): CheckpointTensor[] {
+export function ggufTensors(weights: CanonicalWeights, dtype: GgufDType | null): CheckpointTensor[] {
   const { config: c, tensors } = weights;
   checkGguf(weights);
   const ggufName = ggufNames(c.version === "6" ? "rwkv6" : "rwkv7");
@@ -222,10 +228,13 @@ export function ggufTensors(weights: CanonicalWeights, dtype: EncodedDType | nul
   return result;
 }
 
-function ggufDType(weight: CanonicalWeight, asked: EncodedDType | null): WeightDType {
+function ggufDType(weight: CanonicalWeight, asked: GgufDType | null): WeightDType {
   const { rule, name } = weight;
   if (rule.kind === "vector" || F32_FACTORS.test(name)) return "f32";
-  if (asked === null) return deviceDType(weight.dtype);
+  if (asked === null) {
+    const dtype = deviceDType(weight.dtype);
+    return dtype === "q8" || dtype === "q4" || dtype === "nf4" ? "f16" : dtype; // blocks that GGUF does not have
+  }
   if (asked !== "q8_0") return asked;
   const isLora = rule.kind === "loraDown" || rule.kind === "loraUp";
   return isLora || weight.shape.at(-1)! % 32 !== 0 ? "f16" : "q8_0";
@@ -266,7 +275,7 @@ const FILE_TYPES: Partial<Readonly<Record<DType, number>>> = {
  * What llama.cpp needs to know of the model beside its tensors and its tokenizer.
  * @param dtype - as given to `ggufTensors`
  */
-export function ggufMetadata(weights: CanonicalWeights, dtype: EncodedDType | null): Map<string, GgufValue> {
+export function ggufMetadata(weights: CanonicalWeights, dtype: GgufDType | null): Map<string, GgufValue> {
   checkGguf(weights);
   const { config: c } = weights;
   const architecture = `rwkv${c.version}`;

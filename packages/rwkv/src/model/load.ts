@@ -1,8 +1,8 @@
 // Puts a model on a device: uploads every weight once, straight from where it is stored, and has the forward pass of
 // its version recorded. Hides which weights the host keeps and which types the device gets.
 
-import { byteLengthOf, countElements, isQuantized, type WeightDType } from "../core/dtype.ts";
 import type { EncodedDType } from "../core/decode.ts";
+import { byteLengthOf, countElements } from "../core/dtype.ts";
 import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -13,8 +13,9 @@ import {
   type PositionTable,
 } from "./embedding.ts";
 import { declareForward } from "./forward.ts";
+import { chooseDTypes, type ChooseDType } from "./policy.ts";
 import { stateFromTimeState } from "./state.ts";
-import { checkFirstRow, deviceDType, readVector, recode } from "./values.ts";
+import { readMatrix, readVector } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 
 export interface LoadProgramOptions {
@@ -26,10 +27,7 @@ export interface LoadProgramOptions {
   readonly skipZeros?: boolean | undefined;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
   readonly groupNormEps?: number | undefined;
-  /**
-   * Encodes the matrices in another type at load. `q8_0` is for the large ones: low-rank factors, and matrices whose
-   * rows are no multiple of 32, keep 16 bits (f32 becomes f16). Default: as stored.
-   */
+  /** What matrices are encoded in at load, as `chooseDTypes` has it. Default: as stored. */
   readonly dtype?: EncodedDType | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Bytes as stored in the file; `name` is the official name of the tensor just taken. */
@@ -70,24 +68,26 @@ export async function loadProgram(
   };
 
   signal?.throwIfAborted();
+  const choose = chooseDTypes(tensors, { dtype: options.dtype });
   const uploaded = [...tensors.values()].filter(
     ({ rule }) => rule.kind !== "embedding" && rule.kind !== "position",
   );
   const builder = backend.createBuilder({
     maxRows: options.maxRows,
     activations: options.activations,
+    weightByteLength: uploaded.reduce((sum, weight) => sum + uploadByteLength(weight, choose), 0),
     skipZeros: options.skipZeros,
-    weightByteLength: uploaded.reduce((sum, weight) => sum + loadedByteLength(weight, options.dtype), 0),
   });
+  let embedding: EmbeddingTable | null = null;
   try {
     const emb = tensors.get("emb.weight")!;
-    const embedding = await readEmbeddingTable(source, emb, signal);
+    embedding = await readEmbeddingTable(source, emb, choose(emb), signal);
     advance(emb);
     const positions = await readPositions(weights, advance, signal);
     const handles = new Map<string, Tensor>();
     for (const weight of uploaded) {
       signal?.throwIfAborted();
-      handles.set(weight.name, await upload(builder, source, weight, options));
+      handles.set(weight.name, await upload(builder, source, weight, choose, signal));
       advance(weight);
     }
     const initialState =
@@ -100,6 +100,7 @@ export async function loadProgram(
     const inputWidths = positions === null ? [config.nEmbd] : [config.nEmbd, config.nEmbd];
     return { program, config, inputWidths, embedding, positions, initialState };
   } catch (error) {
+    embedding?.close();
     builder.dispose();
     throw error;
   }
@@ -123,10 +124,10 @@ async function upload(
   builder: ProgramBuilder,
   source: string,
   weight: CanonicalWeight,
-  options: LoadProgramOptions,
+  choose: ChooseDType,
+  signal?: AbortSignal,
 ): Promise<Tensor> {
   const { name, rule } = weight;
-  const { signal } = options;
   if (rule.kind === "vector") {
     const values = await readVector(source, weight, signal);
     const bytes = new Uint8Array(values.buffer);
@@ -139,43 +140,44 @@ async function upload(
       signal,
     );
   }
-  const dtype = loadedDType(weight, options.dtype);
+  const dtype = choose(weight);
+  const byteLength = uploadByteLength(weight, choose);
+  const { packed } = weight;
+  if (packed !== undefined && dtype === weight.dtype) {
+    return builder.weight(
+      {
+        name,
+        shape: rule.shape,
+        dtype,
+        layout: packed.layout,
+        hasSparseInputs: rule.hasSparseInputs,
+        byteLength,
+        place: packed.place,
+        read: (target, readSignal) => packed.read(target, readSignal),
+      },
+      signal,
+    );
+  }
   return builder.weight(
     {
       name,
       shape: rule.shape,
       dtype,
       hasSparseInputs: rule.hasSparseInputs,
-      byteLength: loadedByteLength(weight, options.dtype),
-      async read(target, readSignal) {
-        if (dtype === weight.dtype) {
-          await weight.read(target, readSignal);
-          checkFirstRow(source, weight, target);
-          return;
-        }
-        const stored = new Uint8Array(weight.byteLength);
-        await weight.read(stored, readSignal);
-        checkFirstRow(source, weight, stored);
-        // a type other than the stored one is one that values can be written in
-        recode(weight, stored, dtype as EncodedDType, target);
-      },
+      byteLength,
+      place: dtype === weight.dtype ? weight.place : undefined,
+      read: (target, readSignal) => readMatrix(source, weight, dtype, target, readSignal),
     },
     signal,
   );
 }
 
-/** Bytes on the device. */
-function loadedByteLength(weight: CanonicalWeight, asked: EncodedDType | undefined): number {
+/** Bytes that reach the device. */
+function uploadByteLength(weight: CanonicalWeight, choose: ChooseDType): number {
   const { kind, shape, repeat } = weight.rule;
   if (kind === "vector") return 4 * repeat * countElements(shape);
-  return byteLengthOf(loadedDType(weight, asked), shape);
-}
-
-function loadedDType(weight: CanonicalWeight, asked: EncodedDType | undefined): WeightDType {
-  if (asked === undefined) return deviceDType(weight.dtype);
-  if (asked !== "q8_0") return asked;
-  const isLarge = weight.rule.kind === "matrix" && weight.shape.at(-1)! % 32 === 0;
-  if (isLarge) return "q8_0";
-  const keeps = isQuantized(weight.dtype) || weight.dtype === "f16" || weight.dtype === "bf16";
-  return keeps ? weight.dtype : "f16";
+  const dtype = choose(weight);
+  return weight.packed !== undefined && dtype === weight.dtype
+    ? weight.packed.byteLength
+    : byteLengthOf(dtype, shape);
 }

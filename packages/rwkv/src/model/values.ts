@@ -9,8 +9,14 @@ import type { CanonicalWeight } from "./weights/canonical.ts";
 /** Most elements that are held in f32 while a matrix is encoded again. */
 const PIECE_ELEMENTS = 2 ** 20;
 
-/** Magnitudes from here on become infinite in f16. */
-const F16_OVERFLOW = 65520;
+/** Magnitudes above this become infinite in f16, or have no d or m of a block that is finite in f16. */
+const LIMITS: Readonly<Partial<Record<EncodedDType, number>>> = {
+  f16: 65519,
+  q8_0: 127 * 65504,
+  q8: 127 * 65504,
+  q4: 65504,
+  nf4: 127 * 65504,
+};
 
 /** The stored values of a weight in f32, in its canonical shape. */
 export async function readValues(weight: CanonicalWeight, signal?: AbortSignal): Promise<Float32Array> {
@@ -73,9 +79,29 @@ export function checkFirstRow(source: string, weight: CanonicalWeight, bytes: Ui
 }
 
 /**
+ * Reads the rows of a matrix in another type than it is stored in, or in the same.
+ * @param rows - as many bytes as the matrix takes in `dtype`
+ * @throws FormatError if the file is damaged, UsageError if a value is too large for the type
+ */
+export async function readMatrix(
+  source: string,
+  weight: CanonicalWeight,
+  dtype: WeightDType,
+  rows: Uint8Array,
+  signal?: AbortSignal,
+): Promise<void> {
+  const stored = dtype === weight.dtype ? rows : new Uint8Array(weight.byteLength);
+  await weight.read(stored, signal);
+  checkFirstRow(source, weight, stored);
+  // a type other than the stored one is one that values can be written in
+  if (stored !== rows) recode(weight, stored, dtype as EncodedDType, rows);
+}
+
+/**
  * Encodes stored elements in another type, a piece at a time.
  * @param scale - multiplies every value; 1 keeps it
  * @throws UsageError if a value is too large for the type
+ * @throws FormatError if a value is NaN or infinite
  */
 export function recode(
   weight: Pick<CanonicalWeight, "name" | "dtype" | "shape">,
@@ -95,17 +121,25 @@ export function recode(
     const values = piece.subarray(0, (end - row) * nColumns);
     decodeToF32(weight.dtype, bytes.subarray(row * rowBytes, end * rowBytes), values);
     if (scale !== 1) for (let i = 0; i < values.length; i++) values[i] = values[i]! * scale;
-    if (dtype === "f16") checkF16Range(weight.name, values);
+    checkRange(weight.name, dtype, values);
     encodeFromF32(dtype, values, target.subarray(row * targetRowBytes, end * targetRowBytes));
   }
 }
 
-function checkF16Range(name: string, values: Float32Array): void {
-  const tooLarge = values.find((value) => Math.abs(value) >= F16_OVERFLOW);
-  if (tooLarge === undefined) return;
-  throw new UsageError(
-    `Tensor "${name}" holds ${tooLarge}, which f16 cannot: its largest value is 65504. Use bf16 or f32 for this model.`,
-  );
+function checkRange(name: string, dtype: EncodedDType, values: Float32Array): void {
+  const limit = LIMITS[dtype] ?? Number.MAX_VALUE;
+  for (const value of values) {
+    if (value <= limit && value >= -limit) continue;
+    if (!Number.isFinite(value)) {
+      throw new FormatError(
+        `Tensor "${name}" holds ${value}. The file is damaged: download or make it again.`,
+      );
+    }
+    throw new UsageError(
+      `Tensor "${name}" holds ${value}, which ${dtype} cannot: its largest value is ${limit}. ` +
+        `Use bf16 or f32 for this tensor.`,
+    );
+  }
 }
 
 /** The type as which a matrix reaches the device when nothing is asked: no backend computes in f64. */

@@ -1,6 +1,7 @@
 // What the engine asks of a backend, in the order in which it asks: declare tensors, record the forward pass once,
 // then run steps over ragged batches. Backends implement this; the runtime is its only caller.
 
+import type { FilePlace } from "../core/byte-source.ts";
 import type { WeightDType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
@@ -18,7 +19,9 @@ export interface WeightUpload {
   readonly hasSparseInputs?: boolean | undefined;
   /** Bytes in `dtype` and `layout`, little-endian. */
   readonly byteLength: number;
-  /** Fills the final place of the bytes, or one close to it; called once. */
+  /** Where a file of this machine has just these bytes; a backend may map them instead of calling `read`. */
+  readonly place?: FilePlace | undefined;
+  /** Fills the final place of the bytes, or one close to it; called at most once. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
 
@@ -114,6 +117,8 @@ export interface Backend {
   readonly name: string;
   /** One line for people: instruction set, threads, adapter. */
   readonly description: string;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Whether products with quantised weights can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
   /** The set of kernels in use, for reports, such as `wasm-simd`; null where there is nothing to choose from. */

@@ -3,10 +3,12 @@
 import type { ByteSink } from "../core/byte-sink.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { compare, type CompareOptions, type Comparison } from "./compare.ts";
 import { convert, type ConvertOptions } from "./convert.ts";
 import { inspect, type CheckpointSummary } from "./inspect.ts";
 import { loadModel, type LoadOptions } from "./load.ts";
 import type { Model } from "./model.ts";
+import { previewQuantize, quantize, type QuantizeOptions, type QuantizePreview } from "./quantize.ts";
 import type { FileSource } from "./source.ts";
 import { loadTokenizer, modelTokenizer } from "./tokenizer.ts";
 
@@ -21,6 +23,12 @@ export interface Api {
   readonly modelTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
   readonly inspect: (file: FileSource, options?: OpenOptions) => Promise<CheckpointSummary>;
   readonly convert: (file: FileSource, sink: ByteSink, options: ConvertOptions) => Promise<void>;
+  readonly quantize: (file: FileSource, sink: ByteSink, options?: QuantizeOptions) => Promise<void>;
+  readonly previewQuantize: (
+    file: FileSource,
+    options?: Omit<QuantizeOptions, "tokenizer">,
+  ) => Promise<QuantizePreview>;
+  readonly compare: (first: FileSource, second: FileSource, options: CompareOptions) => Promise<Comparison>;
 }
 
 export function createApi(platform: Platform): Api {
@@ -30,5 +38,8 @@ export function createApi(platform: Platform): Api {
     modelTokenizer: (file, options) => modelTokenizer(platform, file, options?.signal),
     inspect: (file, options) => inspect(platform, file, options),
     convert: (file, sink, options) => convert(platform, file, sink, options),
+    quantize: (file, sink, options = {}) => quantize(platform, file, sink, options),
+    previewQuantize: (file, options = {}) => previewQuantize(platform, file, options),
+    compare: (first, second, options) => compare(platform, first, second, options),
   };
 }

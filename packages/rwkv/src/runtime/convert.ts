@@ -1,13 +1,12 @@
 // From any readable checkpoint to safetensors or GGUF, one tensor in memory at a time.
 
 import type { ByteSink } from "../core/byte-sink.ts";
-import type { EncodedDType } from "../core/decode.ts";
 import type { Platform } from "../core/platform.ts";
 import { UsageError } from "../core/errors.ts";
 import type { CheckpointTensor } from "../formats/checkpoint.ts";
 import { writeGguf, type GgufValue } from "../formats/gguf/write.ts";
 import { writeSafetensors } from "../formats/safetensors/safetensors.ts";
-import { ggufMetadata, ggufTensors, officialTensors } from "../model/export.ts";
+import { ggufMetadata, ggufTensors, officialTensors, type GgufDType } from "../model/export.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { LoadProgress } from "./progress.ts";
@@ -18,13 +17,16 @@ import { findTokenizer } from "./tokenizer.ts";
 export type ConvertFormat = "safetensors" | "gguf";
 
 /** What matrices can be written as; `q8_0` exists in GGUF only. */
-export const CONVERT_DTYPES: readonly EncodedDType[] = ["f32", "f16", "bf16", "q8_0"];
+export type ConvertDType = GgufDType;
+
+/** All of them. */
+export const CONVERT_DTYPES: readonly ConvertDType[] = ["f32", "f16", "bf16", "q8_0"];
 
 /** What `convert` writes. */
 export interface ConvertOptions {
   readonly format: ConvertFormat;
   /** Default: as stored, where the format has it; quantised matrices become f16 then. */
-  readonly dtype?: EncodedDType | undefined;
+  readonly dtype?: ConvertDType | undefined;
   /** Written into a GGUF. Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
   readonly signal?: AbortSignal | undefined;

@@ -58,6 +58,7 @@ export class Engine {
     this.#isDisposed = true;
     this.scheduler.close(disposedError());
     this.program.dispose();
+    this.#loaded.embedding.close();
   }
 
   /** @throws UsageError if the model has been disposed */

@@ -2,6 +2,7 @@
 
 import type { Platform } from "../core/platform.ts";
 import { countElements, type DType } from "../core/dtype.ts";
+import type { WeightLayout } from "../core/layout.ts";
 import type { CheckpointFormat, MetadataValue } from "../formats/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
@@ -14,6 +15,8 @@ export interface TensorSummary {
   readonly dtype: DType;
   /** PyTorch order. */
   readonly shape: readonly number[];
+  /** The order of a matrix's bytes in a packed file. */
+  readonly layout?: WeightLayout;
 }
 
 /** What the header of a checkpoint tells. */
@@ -44,10 +47,10 @@ export async function inspect(
     const dtypes: Partial<Record<DType, number>> = {};
     let nParameters = 0;
     const tensors: TensorSummary[] = [];
-    for (const { name, dtype, shape } of checkpoint.tensors.values()) {
+    for (const { name, dtype, shape, packed } of checkpoint.tensors.values()) {
       dtypes[dtype] = (dtypes[dtype] ?? 0) + 1;
       nParameters += countElements(shape);
-      tensors.push({ name, dtype, shape });
+      tensors.push({ name, dtype, shape, ...(packed !== undefined && { layout: packed.layout }) });
     }
     return {
       name: checkpoint.name,

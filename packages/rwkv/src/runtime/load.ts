@@ -20,7 +20,10 @@ import { findTokenizer } from "./tokenizer.ts";
 export interface LoadOptions {
   /** Default `cpu`. */
   readonly backend?: BackendName | undefined;
-  /** What matrices are re-encoded to while loading. Default: as stored. */
+  /**
+   * What matrices are re-encoded to while loading, by the policy that `quantize` has for that dtype: low-rank factors keep
+   * 16 bits, `q4` and `nf4` leave some matrices in q8. Default: as stored.
+   */
   readonly dtype?: EncodedDType | undefined;
   /**
    * Precision of activations in products with quantised weights. Default `int8`, rounded in blocks of 32 as llama.cpp does
@@ -117,6 +120,7 @@ export async function loadModel(
         backend: backend.name,
         device: backend.description,
         kernels: backend.kernels,
+        nThreads: backend.nThreads,
         activations,
         weightByteLength,
         bytesReadPerToken,

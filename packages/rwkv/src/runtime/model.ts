@@ -21,6 +21,8 @@ export interface ModelInfo {
   readonly device: string;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Precision of activations in products with quantised weights, if the model has any. */
   readonly activations: Activations;
   /** Bytes of all weights in memory, the embedding included. */

@@ -43,6 +43,21 @@ function job(slot: number, nRows: number, options: Partial<Job> = {}): Job {
   };
 }
 
+test("a job whose rows cannot be had fails alone", async () => {
+  const { program, steps } = recordingProgram(16);
+  const scheduler = new Scheduler(program, N_VOCAB, [1]);
+  const fillRows = (): void => {
+    throw new Error("no such row");
+  };
+  const failing = read(scheduler, job(1, 3, { fillRows }));
+  const other = read(scheduler, job(2, 2));
+  await expect(failing).rejects.toThrow("no such row");
+  expect([...(await other)]).toEqual([2, 2001, 0]);
+  await expect(read(scheduler, job(1, 3, { fillRows }))).rejects.toThrow("no such row");
+  expect([...(await read(scheduler, job(3, 1)))]).toEqual([3, 3000, 0]);
+  expect(steps.map((runs) => runs.map(({ slot }) => slot))).toEqual([[2], [3]]);
+});
+
 test("jobs that wait together share a step, and each gets its own logits", async () => {
   const { program, steps } = recordingProgram(16);
   const scheduler = new Scheduler(program, N_VOCAB, [1]);

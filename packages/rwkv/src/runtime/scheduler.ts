@@ -15,7 +15,10 @@ export interface Job {
   /** Where the wanted rows go, `[wanted rows, V]`. */
   readonly target: Float32Array;
   readonly signal: AbortSignal | undefined;
-  /** Fills the rows `[first, first + nRows)` of each of the program's inputs at the given row of `target`. */
+  /**
+   * Fills the rows `[first, first + nRows)` of each of the program's inputs at the given row of `target`. An error in it
+   * ends this job alone.
+   */
   fillRows(inputs: readonly Float32Array[], targetRow: number, first: number, nRows: number): void;
   onRows?(rowsDone: number): void;
 }
@@ -102,25 +105,34 @@ export class Scheduler {
 
   async #step(batch: readonly { waiting: Waiting; nRows: number }[]): Promise<void> {
     const runs: Run[] = [];
+    const filled: { waiting: Waiting; nRows: number }[] = [];
     let row = 0;
-    for (const { waiting, nRows } of batch) {
+    for (const part of batch) {
+      const { waiting, nRows } = part;
       const { job, done } = waiting;
-      job.fillRows(this.#inputs, row, done, nRows);
+      try {
+        job.fillRows(this.#inputs, row, done, nRows);
+      } catch (error) {
+        this.#finish(waiting, () => waiting.reject(error));
+        continue;
+      }
+      filled.push(part);
       const isLast = done + nRows === job.nRows;
       runs.push({ slot: job.slot, nRows, logits: job.logits === "last" && !isLast ? "none" : job.logits });
       row += nRows;
     }
-    const only = batch.length === 1 && row > 1 ? batch[0] : undefined;
+    if (filled.length === 0) return;
+    const only = filled.length === 1 && row > 1 ? filled[0] : undefined;
     let logits: Float32Array;
     try {
       const inputs = this.#inputs.map((rows, i) => rows.subarray(0, row * this.#inputWidths[i]!));
       logits = await this.#program.step(runs, inputs, { signal: only?.waiting.job.signal });
     } catch (error) {
-      for (const { waiting } of batch) this.#finish(waiting, () => waiting.reject(error));
+      for (const { waiting } of filled) this.#finish(waiting, () => waiting.reject(error));
       return;
     }
     let logitRow = 0;
-    batch.forEach(({ waiting, nRows }, i) => {
+    filled.forEach(({ waiting, nRows }, i) => {
       const wanted = runs[i]!.logits;
       const nLogitRows = wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
       if (nLogitRows > 0) {
@@ -138,7 +150,7 @@ export class Scheduler {
       if (waiting.done === waiting.job.nRows) this.#finish(waiting, () => waiting.resolve());
     });
     // Served jobs go behind those that have not fitted into this step.
-    const served = new Set(batch.map(({ waiting }) => waiting));
+    const served = new Set(filled.map(({ waiting }) => waiting));
     this.#queue = [...this.#queue.filter((w) => !served.has(w)), ...this.#queue.filter((w) => served.has(w))];
   }
 

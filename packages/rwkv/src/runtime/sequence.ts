@@ -133,25 +133,42 @@ export class Sequence {
     return input.nRows;
   }
 
-  /** Reads a whole prompt and returns logits of its rows. */
-  async forward(prompt: Prompt, wanted: LogitsWanted, options: ReadOptions): Promise<Float32Array> {
+  /**
+   * Reads a whole prompt and returns logits of its rows.
+   * @param target - where they go; a new array without it
+   */
+  async forward(
+    prompt: Prompt,
+    wanted: LogitsWanted,
+    options: ReadOptions,
+    target?: Float32Array,
+  ): Promise<Float32Array> {
     const input = this.engine.prepare(prompt);
     if (input.nRows === 0) {
       throw new UsageError("forward() needs at least one token; there are no logits after an empty prompt.");
     }
+    const result = target ?? this.#newLogits(input.nRows, wanted);
+    const wantedElements = nLogitRows(input.nRows, wanted) * this.engine.config.nVocab;
+    if (result.length !== wantedElements) {
+      throw new UsageError(
+        `target has ${result.length} elements, but logits "${wanted}" of ${input.nRows} rows are ${wantedElements}.`,
+      );
+    }
     const whole = this.#withPending(input);
-    const logits = await this.#readRows(whole, wanted, options);
-    const { nVocab } = this.engine.config;
-    this.#advance(input, null, wanted === "none" ? null : logits.slice(logits.length - nVocab));
-    return wanted === "all" ? logits.subarray((whole.nRows - input.nRows) * nVocab) : logits;
+    // The row of a pending token comes first and is not the caller's.
+    const hasOwnRow = wanted === "all" && whole.nRows > input.nRows;
+    const logits = hasOwnRow ? this.#newLogits(whole.nRows, wanted) : result;
+    await this.#readRows(whole, wanted, options, logits);
+    if (hasOwnRow) result.set(logits.subarray(logits.length - result.length));
+    this.#advance(input, null, wanted === "none" ? null : this.#settle(logits));
+    return result;
   }
 
   /** Logits after the last token, reading the pending one if there is one; `[V]`, null if nothing was read yet. */
   async settle(): Promise<Float32Array | null> {
     if (this.#pendingToken !== null) {
       const input: PromptRows = { nRows: 1, tokens: [this.#pendingToken], rows: null };
-      this.#settled ??= new Float32Array(this.engine.config.nVocab);
-      this.#logits = await this.#readRows(input, "last", {}, this.#settled);
+      this.#logits = await this.#readRows(input, "last", {}, this.#lastRow());
       this.#pendingToken = null;
     }
     return this.#logits;
@@ -163,8 +180,19 @@ export class Sequence {
   }
 
   #newLogits(nRows: number, wanted: LogitsWanted): Float32Array {
-    const nLogitRows = wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
-    return new Float32Array(nLogitRows * this.engine.config.nVocab);
+    return new Float32Array(nLogitRows(nRows, wanted) * this.engine.config.nVocab);
+  }
+
+  #lastRow(): Float32Array {
+    this.#settled ??= new Float32Array(this.engine.config.nVocab);
+    return this.#settled;
+  }
+
+  /** The last row of `logits`, kept by the sequence. */
+  #settle(logits: Float32Array): Float32Array {
+    const row = this.#lastRow();
+    row.set(logits.subarray(logits.length - row.length));
+    return row;
   }
 
   #withPending(input: PromptRows): PromptRows {
@@ -173,9 +201,11 @@ export class Sequence {
 
   #advance(input: PromptRows, pendingToken: number | null, logits: Float32Array | null): void {
     if (input.tokens !== null) {
-      this.#recentTokens = this.#recentTokens
-        .concat(input.tokens.slice(-RECENT_TOKENS))
-        .slice(-RECENT_TOKENS);
+      const { tokens } = input;
+      for (let i = Math.max(0, tokens.length - RECENT_TOKENS); i < tokens.length; i++) {
+        this.#recentTokens.push(tokens[i]!);
+      }
+      if (this.#recentTokens.length >= 2 * RECENT_TOKENS) this.#recentTokens = [...this.recentTokens];
     }
     this.#nTokens += input.nRows;
     this.#pendingToken = pendingToken;
@@ -218,4 +248,8 @@ export class Sequence {
       if (backup !== null && !this.engine.isDisposed) program.releaseSlot(backup);
     }
   }
+}
+
+function nLogitRows(nRows: number, wanted: LogitsWanted): number {
+  return wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
 }

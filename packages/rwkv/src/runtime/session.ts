@@ -20,6 +20,11 @@ export interface AppendOptions {
 export interface ForwardOptions extends AppendOptions {
   /** Which rows to return: after the last token, after every token, or none. Default `last`. */
   readonly logits?: LogitsWanted | undefined;
+  /**
+   * Where the rows go, an array of just their length, which is then what comes back. A loop over tokens that hands in the
+   * same one each time makes no garbage; a read that fails may leave anything in it. Default: a new array.
+   */
+  readonly target?: Float32Array | undefined;
 }
 
 /** Slots of sessions that were dropped without `dispose`. */
@@ -62,10 +67,11 @@ export class Session implements AsyncDisposable {
   /**
    * Reads at least one token or row and returns logits.
    * @returns f32, row-major, yours to keep: `[1, V]` after the last token, `[T, V]` for `all`, empty for `none`
-   * @throws as `append`
+   * @throws as `append`, UsageError if `target` has another length
    */
   async forward(prompt: Prompt, options: ForwardOptions = {}): Promise<Float32Array> {
-    return this.#exclusively(() => this.#sequence.forward(prompt, options.logits ?? "last", options));
+    const { logits = "last", target } = options;
+    return this.#exclusively(() => this.#sequence.forward(prompt, logits, options, target));
   }
 
   /**

@@ -1,10 +1,10 @@
-// Which tokenizer belongs to a model: the one asked for, the one inside a GGUF, bytes for 256 ids, or a file beside
-// the model that fits the number of ids.
+// Which tokenizer belongs to a model: the one asked for, the one inside a GGUF or packed file, bytes for 256 ids, or a
+// file beside the model that fits the number of ids.
 
 import type { ByteSource } from "../core/byte-source.ts";
-import { UsageError } from "../core/errors.ts";
+import { FormatError, UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
-import type { Checkpoint } from "../formats/checkpoint.ts";
+import type { Checkpoint, CheckpointTensor } from "../formats/checkpoint.ts";
 import { canonicalWeights } from "../model/weights/canonical.ts";
 import { createByteTokenizer } from "../tokenizer/bytes.ts";
 import { openTokenizer } from "../tokenizer/open.ts";
@@ -28,7 +28,7 @@ export async function loadTokenizer(
   signal?: AbortSignal,
 ): Promise<Tokenizer> {
   const { source } = await openFile(platform, file, signal);
-  return readTokenizer(source, signal);
+  return (await readTokenizer(source, signal)).tokenizer;
 }
 
 /**
@@ -51,6 +51,13 @@ export async function modelTokenizer(
   });
 }
 
+/** A tokenizer, and the file it was read from. */
+export interface FoundTokenizer {
+  readonly tokenizer: Tokenizer;
+  /** Null for one that was not read from a file of its own. */
+  readonly file: Uint8Array<ArrayBuffer> | null;
+}
+
 /**
  * @param wanted - the caller's choice, which wins over everything
  * @returns null if none was found; token ids still work then
@@ -64,41 +71,84 @@ export async function findTokenizer(
   wanted: Tokenizer | FileSource | undefined,
   signal?: AbortSignal,
 ): Promise<Tokenizer | null> {
+  if (wanted !== undefined && isTokenizer(wanted)) return fitting(wanted, checkpoint, nVocab);
+  const found = await findTokenizerFile(platform, opened, checkpoint, nVocab, wanted, signal);
+  return found?.tokenizer ?? null;
+}
+
+/** The same, with the file that the tokenizer was read from. */
+export async function findTokenizerFile(
+  platform: Platform,
+  opened: OpenedFile,
+  checkpoint: Checkpoint,
+  nVocab: number,
+  wanted: FileSource | undefined,
+  signal?: AbortSignal,
+): Promise<FoundTokenizer | null> {
   if (wanted !== undefined) {
-    const tokenizer = isTokenizer(wanted) ? wanted : await loadTokenizer(platform, wanted, signal);
-    if (tokenizer.nVocab > nVocab) {
-      throw new UsageError(
-        `The tokenizer has ${tokenizer.nVocab} ids, but ${checkpoint.name} knows only ${nVocab}: it belongs to another model.`,
-      );
-    }
-    return tokenizer;
+    const { source } = await openFile(platform, wanted, signal);
+    const found = await readTokenizer(source, signal);
+    fitting(found.tokenizer, checkpoint, nVocab);
+    return found;
   }
   if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv") {
-    return worldTokenizerFromGguf(checkpoint.metadata, checkpoint.name);
+    return { tokenizer: worldTokenizerFromGguf(checkpoint.metadata, checkpoint.name), file: null };
   }
-  if (nVocab === BYTE_VOCAB) return createByteTokenizer();
+  if (checkpoint.tokenizer !== undefined) return readInside(checkpoint, checkpoint.tokenizer, nVocab, signal);
+  if (nVocab === BYTE_VOCAB) return { tokenizer: createByteTokenizer(), file: null };
   if (!opened.hasLocalFolder) return null;
   const names = nVocab === WORLD_VOCAB ? WORLD_FILES : HUGGINGFACE_FILES;
   for (const name of names) {
     const beside = await opened.openBeside(name, signal);
     if (beside === null) continue;
-    const tokenizer = await readTokenizer(beside, signal);
-    if (tokenizer.nVocab <= nVocab) return tokenizer;
+    const found = await readTokenizer(beside, signal);
+    if (found.tokenizer.nVocab <= nVocab) return found;
   }
   return null;
 }
 
-async function readTokenizer(source: ByteSource, signal?: AbortSignal): Promise<Tokenizer> {
+/** @throws UsageError if it has ids that the model does not know */
+function fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, nVocab: number): Tokenizer {
+  if (tokenizer.nVocab <= nVocab) return tokenizer;
+  throw new UsageError(
+    `The tokenizer has ${tokenizer.nVocab} ids, but ${checkpoint.name} knows only ${nVocab}: it belongs to another model.`,
+  );
+}
+
+async function readTokenizer(source: ByteSource, signal?: AbortSignal): Promise<FoundTokenizer> {
   try {
     if (source.byteLength > MAX_TOKENIZER_BYTES) {
       throw new UsageError(
         `${source.name} has ${source.byteLength} bytes, too many for a tokenizer. Give rwkv_vocab_v20230424.txt or a tokenizer.json.`,
       );
     }
-    return await openTokenizer(await readAll(source, signal), source.name);
+    const file = await readAll(source, signal);
+    return { tokenizer: await openTokenizer(file, source.name), file };
   } finally {
     await source.close();
   }
+}
+
+/** The tokenizer that a packed file carries. */
+async function readInside(
+  { name }: Checkpoint,
+  tensor: CheckpointTensor,
+  nVocab: number,
+  signal?: AbortSignal,
+): Promise<FoundTokenizer> {
+  const where = `${name}: tensor "${tensor.name}"`;
+  if (tensor.byteLength > MAX_TOKENIZER_BYTES) {
+    throw new FormatError(
+      `${where} has ${tensor.byteLength} bytes, too many for a tokenizer. Make the file again.`,
+    );
+  }
+  const file = new Uint8Array(tensor.byteLength);
+  await tensor.read(file, signal);
+  const tokenizer = await openTokenizer(file, where);
+  if (tokenizer.nVocab <= nVocab) return { tokenizer, file };
+  throw new FormatError(
+    `${where} has ${tokenizer.nVocab} ids, but the model knows only ${nVocab}. The file was written wrongly: make it again.`,
+  );
 }
 
 function isTokenizer(value: Tokenizer | FileSource): value is Tokenizer {

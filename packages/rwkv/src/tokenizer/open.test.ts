@@ -18,7 +18,8 @@ test("the three forms are told apart by content, whatever the name", async () =>
       merges: [],
     },
   };
-  const kindOf = async (bytes: Uint8Array): Promise<string> => (await openTokenizer(bytes, "tokenizer")).kind;
+  const kindOf = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
+    (await openTokenizer(bytes, "tokenizer")).kind;
   expect(await kindOf(textForm(SMALL_VOCABULARY))).toBe("world");
   expect(await kindOf(jsonForm(SMALL_VOCABULARY))).toBe("world");
   expect(await kindOf(encoder.encode(JSON.stringify(huggingFace)))).toBe("huggingface");
@@ -29,6 +30,14 @@ test("a byte order mark and white space at the beginning are no hindrance", asyn
   expect((await openTokenizer(bytes, "t")).kind).toBe("world");
   const text = Uint8Array.of(0xef, 0xbb, 0xbf, ...textForm(SMALL_VOCABULARY));
   expect((await openTokenizer(text, "t")).kind).toBe("world");
+});
+
+test("the same bytes give the same tokenizer, other bytes another", async () => {
+  const first = await openTokenizer(textForm(SMALL_VOCABULARY), "first.txt");
+  expect(await openTokenizer(textForm(SMALL_VOCABULARY), "second.txt")).toBe(first);
+  const other = await openTokenizer(jsonForm(SMALL_VOCABULARY), "first.txt");
+  expect(other).not.toBe(first);
+  expect(other.encode("a")).toEqual(first.encode("a"));
 });
 
 test.each([

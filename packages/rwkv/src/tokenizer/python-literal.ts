@@ -140,11 +140,22 @@ function hexAt(text: string, start: number, nDigits: number, literal: string, pl
 
 /** UTF-8 of a token's text. */
 export function encodeText(text: string, place: string): Uint8Array {
-  const bytes = encoder.encode(text);
-  // A surrogate without its partner is no character: TextEncoder silently writes another token, U+FFFD. Texts of as many
-  // bytes as characters, which most tokens are, are ASCII.
-  if (bytes.length !== text.length && /\p{Surrogate}/u.test(text)) {
+  const ascii = encodeAscii(text);
+  if (ascii !== null) return ascii;
+  // A surrogate without its partner is no character: TextEncoder silently writes another token, U+FFFD.
+  if (/\p{Surrogate}/u.test(text)) {
     throw literalError(place, `${shown(text)} has half a surrogate pair, which is no Unicode text`);
+  }
+  return encoder.encode(text);
+}
+
+/** Null for other text. Most tokens are ASCII, and a loop over their few characters is faster than a TextEncoder. */
+function encodeAscii(text: string): Uint8Array | null {
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 127) return null;
+    bytes[i] = code;
   }
   return bytes;
 }

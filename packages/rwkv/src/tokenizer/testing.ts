@@ -48,14 +48,14 @@ function reprOf(character: string, quote: string, isBytes: boolean): string {
 }
 
 /** The text form, as rwkv_vocab_v20230424.txt has it. */
-export function textForm(tokens: readonly Token[], lineEnd = "\n"): Uint8Array {
+export function textForm(tokens: readonly Token[], lineEnd = "\n"): Uint8Array<ArrayBuffer> {
   return encoder.encode(
     tokens.map(([id, bytes]) => `${id} ${pythonRepr(bytes)} ${bytes.length}${lineEnd}`).join(""),
   );
 }
 
 /** The JSON form: strings where the bytes are text, arrays elsewhere. */
-export function jsonForm(tokens: readonly Token[]): Uint8Array {
+export function jsonForm(tokens: readonly Token[]): Uint8Array<ArrayBuffer> {
   const entries = tokens.map(([id, bytes]): [string, string | number[]] => {
     const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
     return [String(id), text.includes("\ufffd") ? Array.from(bytes) : text];

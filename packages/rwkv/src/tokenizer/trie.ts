@@ -32,14 +32,13 @@ function compareBytes(a: Uint8Array, b: Uint8Array): number {
  */
 export function buildTrie(name: string, keys: readonly (readonly [Uint8Array, number])[]): ByteTrie {
   const sorted = [...keys].sort(([a], [b]) => compareBytes(a, b));
-  let maxNodes = 1;
-  for (const [key] of sorted) maxNodes += key.length;
-  const firstChild = new Int32Array(maxNodes + 1);
-  const label = new Uint8Array(maxNodes);
-  const value = new Int32Array(maxNodes).fill(-1);
+  const nAllNodes = countNodes(sorted);
+  const firstChild = new Int32Array(nAllNodes + 1);
+  const label = new Uint8Array(nAllNodes);
+  const value = new Int32Array(nAllNodes).fill(-1);
   // The keys below a node are a range of `sorted`; `depth` bytes of them are the path to the node.
-  const rangeStart = new Int32Array(maxNodes);
-  const rangeEnd = new Int32Array(maxNodes);
+  const rangeStart = new Int32Array(nAllNodes);
+  const rangeEnd = new Int32Array(nAllNodes);
   rangeEnd[0] = sorted.length;
   let nNodes = 1;
   let depth = 0;
@@ -71,12 +70,20 @@ export function buildTrie(name: string, keys: readonly (readonly [Uint8Array, nu
     }
   }
   firstChild[nNodes] = nNodes;
-  return {
-    nNodes,
-    firstChild: firstChild.slice(0, nNodes + 1),
-    label: label.slice(0, nNodes),
-    value: value.slice(0, nNodes),
-  };
+  return { nNodes, firstChild, label, value };
+}
+
+/** The root, and for each key the bytes by which it differs from the one before it in order. */
+function countNodes(sorted: readonly (readonly [Uint8Array, number])[]): number {
+  let nNodes = 1;
+  let previous: Uint8Array = new Uint8Array(0);
+  for (const [key] of sorted) {
+    let nShared = 0;
+    while (nShared < previous.length && previous[nShared] === key[nShared]) nShared++;
+    nNodes += key.length - nShared;
+    previous = key;
+  }
+  return nNodes;
 }
 
 /** The child of `node` along `byte`, or -1. */

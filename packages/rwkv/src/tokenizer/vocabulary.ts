@@ -85,7 +85,8 @@ export class VocabularyBuilder {
   readonly #bytes: Uint8Array;
   readonly #ids: number[] = [];
   readonly #ends: number[] = [];
-  readonly #known = new Set<number>();
+  /** 1 for each id that is taken. */
+  readonly #known = new Uint8Array(MAX_VOCAB);
   #byteLength = 0;
   #nVocab = 0;
 
@@ -104,14 +105,14 @@ export class VocabularyBuilder {
     if (!Number.isInteger(id) || id < 0 || id >= MAX_VOCAB) {
       throw this.#error(place, `the id ${id} is not a whole number from 0 to ${MAX_VOCAB - 1}`);
     }
-    if (this.#known.has(id)) throw this.#error(place, `the id ${id} occurs a second time`);
+    if (this.#known[id] !== 0) throw this.#error(place, `the id ${id} occurs a second time`);
     if (bytes.byteLength === 0 || bytes.byteLength > MAX_TOKEN_BYTES) {
       throw this.#error(
         place,
         `token ${id} has ${bytes.byteLength} bytes; 1 to ${MAX_TOKEN_BYTES} are expected`,
       );
     }
-    this.#known.add(id);
+    this.#known[id] = 1;
     this.#bytes.set(bytes, this.#byteLength);
     this.#byteLength += bytes.byteLength;
     this.#ids.push(id);

@@ -142,6 +142,16 @@ export function vocabularyFromJson(json: unknown, name: string, byteLength: numb
   return builder.finish();
 }
 
+/** A vocabulary file in the JSON form, from which `openTokenizer` makes a World tokenizer like this one again. */
+export function worldVocabularyFile(tokenizer: Tokenizer): Uint8Array {
+  const lines: string[] = [];
+  for (let id = 0; id < tokenizer.nVocab; id++) {
+    const bytes = tokenizer.tokenBytes(id);
+    if (bytes.length > 0) lines.push(`"${id}":[${bytes.join(",")}]`);
+  }
+  return new TextEncoder().encode(`{${lines.join(",\n")}}\n`);
+}
+
 /**
  * Tokenizer of a GGUF whose `tokenizer.ggml.model` is "rwkv". Control and unused tokens (`<s>`, `[PAD65530]`) are rows
  * of the model, not text: no text encodes to them, although other runtimes do that.

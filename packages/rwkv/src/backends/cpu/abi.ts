@@ -17,9 +17,9 @@ export const CONTEXT_N_TOKEN_ROWS = 20;
 /** Address of the numbers of the rows whose logits are wanted, ascending, and how many they are. */
 export const CONTEXT_LOGIT_ROWS = 24;
 export const CONTEXT_N_LOGIT_ROWS = 28;
-/** Address of room for PANEL_ROWS rows of the widest matrix in f32, one for each thread, and the bytes of one. */
-export const CONTEXT_PANELS = 32;
-export const CONTEXT_PANEL_BYTES = 36;
+/** Address of room for SCRATCH_ROWS rows of the widest matrix in f32 and 256 bytes, for each thread, and the bytes of one. */
+export const CONTEXT_SCRATCH = 32;
+export const CONTEXT_SCRATCH_BYTES = 36;
 export const CONTEXT_N_RECORDS = 40;
 /** Threads that share each step, and the address of the block by which they wait for one another. */
 export const CONTEXT_N_THREADS = 44;
@@ -156,5 +156,7 @@ export const LAYOUT_ROWS = 0;
 export const LAYOUT_PANELS = 1;
 export const LAYOUT_COLUMNS = 2;
 
-/** Rows of a matrix that are decoded together, to be used for all rows of a step. */
+/** Rows of a matrix that are decoded together, to be used for all rows of a step; outputs of a panel. */
 export const PANEL_ROWS = 16;
+/** Of a thread: PANEL_ROWS decoded ones, or as many bytes as 32 rows of x take when rounded. */
+export const SCRATCH_ROWS = 20;

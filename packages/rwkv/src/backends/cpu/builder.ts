@@ -146,14 +146,9 @@ class CpuBuilder implements ProgramBuilder {
     if (device === null) {
       throw new UsageError(`weight "${name}": the builder was disposed or built meanwhile.`);
     }
-    const place = device.host.placeWeight(this.#skipZeros ? upload : { ...upload, hasSparseInputs: false });
-    try {
-      await readInto(place, upload, signal);
-    } catch (error) {
-      place.release();
-      throw error;
-    }
-    device.weights.add(tensor, place);
+    const { host, weights } = device;
+    const wanted = this.#skipZeros ? upload : { ...upload, hasSparseInputs: false };
+    weights.add(tensor, host.mapWeight?.(wanted) ?? (await readWeight(host, wanted, signal)));
     this.#weightByteLength += upload.byteLength;
   }
 
@@ -205,14 +200,29 @@ class CpuBuilder implements ProgramBuilder {
   }
 }
 
+async function readWeight(
+  host: ProgramHost,
+  upload: WeightUpload,
+  signal: AbortSignal | undefined,
+): Promise<WeightPlace> {
+  const place = host.placeWeight(upload);
+  try {
+    await readInto(place, upload, signal);
+  } catch (error) {
+    place.release();
+    throw error;
+  }
+  return place;
+}
+
 /** Bytes in an order that the kernels do not read come as rows. */
 async function readInto(place: WeightPlace, upload: WeightUpload, signal?: AbortSignal): Promise<void> {
   if (upload.layout === place.layout) {
     await upload.read(place.bytes(place.layout), signal);
-    place.seal(place.layout);
+    await place.seal(place.layout);
   } else {
     await readRows(upload, place.bytes("rows"), signal);
-    place.seal("rows");
+    await place.seal("rows");
   }
 }
 

@@ -8,7 +8,7 @@ import { createCpuBuilder } from "./builder.ts";
 import { NATIVE_LAYOUT, nativeHosts } from "./host-native.ts";
 import { wasmHosts } from "./host-wasm.ts";
 import type { HostFactory } from "./host.ts";
-import { compileKernels } from "./kernels.ts";
+import { compileKernels, findSimd } from "./kernels.ts";
 import { Pacer } from "./pacer.ts";
 import { canShareMemory, threadPool } from "./pool.ts";
 import { singleThread } from "./replay.ts";
@@ -37,13 +37,15 @@ export async function createCpuBackend({
 }
 
 async function createWasmHosts(nThreads: number, host: ThreadHost | null): Promise<HostFactory> {
+  const simd = findSimd();
+  const name = simd === "relaxed" ? "relaxed SIMD" : "SIMD";
   if (nThreads > 1 && host !== null && canShareMemory()) {
-    const replayer = threadPool(await compileKernels("shared"), host, nThreads);
-    return wasmHosts(replayer, `cpu: WebAssembly SIMD, ${nThreads} threads`);
+    const replayer = threadPool(await compileKernels("shared", simd), host, nThreads);
+    return wasmHosts(replayer, simd, `cpu: WebAssembly ${name}, ${nThreads} threads`);
   }
   const reason = nThreads > 1 ? " (threads cannot share memory here)" : "";
-  const replayer = singleThread(await compileKernels("own"), new Pacer());
-  return wasmHosts(replayer, `cpu: WebAssembly SIMD, 1 thread${reason}`);
+  const replayer = singleThread(await compileKernels("own", simd), new Pacer());
+  return wasmHosts(replayer, simd, `cpu: WebAssembly ${name}, 1 thread${reason}`);
 }
 
 /** The backend on hosts of one kind. */
@@ -52,6 +54,7 @@ export function backendOn(hosts: HostFactory): Backend {
     name: "cpu",
     description: hosts.description,
     kernels: hosts.kernels,
+    nThreads: hosts.nThreads,
     hasInt8Activations: hosts.hasInt8Activations,
     createBuilder: (options) => createCpuBuilder(hosts, options),
   };

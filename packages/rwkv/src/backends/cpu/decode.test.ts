@@ -98,13 +98,17 @@ describe.each(Object.keys(SCALES) as WeightDType[])("%s", (dtype) => {
 });
 
 describe.each(["f16", "bf16"] as const)("%s", (dtype) => {
-  /** Every bit pattern once, alone in a row of zeros at one of 9 columns. */
-  async function everyPattern(nIn: number, nRows: number): Promise<void> {
+  /** Every bit pattern, or every finite one, once, alone in a row of zeros at one of nIn columns. */
+  async function everyPattern(nIn: number, nRows: number, isFinite = false): Promise<void> {
     const nOut = 65536;
+    const infinity = dtype === "f16" ? 0x7c00 : 0x7f80;
+    const isLeftOut = (bits: number): boolean => isFinite && (bits & 0x7fff) >= infinity;
     const bytes = new Uint8Array(byteLengthOf(dtype, [nOut, nIn]));
     const view = new DataView(bytes.buffer);
     const ones = new Float32Array(nIn * nRows);
-    for (let bits = 0; bits < nOut; bits++) view.setUint16(2 * (bits * nIn + (bits % nIn)), bits, true);
+    for (let bits = 0; bits < nOut; bits++) {
+      if (!isLeftOut(bits)) view.setUint16(2 * (bits * nIn + (bits % nIn)), bits, true);
+    }
     ones.fill(1);
     const builder = backend.createBuilder({ maxRows: nRows });
     const w = await builder.weight(uploadOf("w", [nOut, nIn], bytes, dtype));
@@ -117,7 +121,9 @@ describe.each(["f16", "bf16"] as const)("%s", (dtype) => {
     });
     const got = await stepAll(program, program.createSlot(), ones, nIn);
     const want = new Float32Array(nOut);
-    const patterns = Uint8Array.from({ length: 2 * nOut }, (_, i) => (i >> 1) >> (8 * (i & 1)));
+    const patterns = Uint8Array.from({ length: 2 * nOut }, (_, i) =>
+      isLeftOut(i >> 1) ? 0 : (i >> 1) >> (8 * (i & 1)),
+    );
     decodeToF32(dtype, patterns, want);
     for (let row = 0; row < nRows; row++) {
       expect(firstDifference(got.subarray(row * nOut, (row + 1) * nOut), want)).toBeNull();
@@ -125,8 +131,9 @@ describe.each(["f16", "bf16"] as const)("%s", (dtype) => {
     program.dispose();
   }
 
-  test("every bit pattern has its value in the kernel for one row", () => everyPattern(8, 1));
-  test("every bit pattern has its value where rows are decoded first", () => everyPattern(9, 2));
+  test("every finite bit pattern has its value in the kernel for one row", () => everyPattern(9, 1, true));
+  test("every finite bit pattern has its value in a tile of rows", () => everyPattern(8, 5, true));
+  test("every bit pattern has its value, infinities and NaN too", () => everyPattern(9, 2));
 });
 
 test("a scale beside ordinary ones that is subnormal keeps its value", async () => {

@@ -100,8 +100,8 @@ export function encodeProgram(
   const table = arena.allocate(nTensors * abi.TENSOR_BYTES, what);
   const runs = arena.allocate(maxRows * abi.RUN_BYTES, what);
   const logitRows = arena.allocate(maxRows * 4, what);
-  const panelBytes = panelElements(commands) * 4;
-  const panels = arena.allocate(nThreads * panelBytes, "room to decode weights in");
+  const scratchBytes = widestMatrix(commands) * 4 * abi.SCRATCH_ROWS + SCRATCH_TAIL_BYTES;
+  const scratch = arena.allocate(nThreads * scratchBytes, "room to decode weights in");
   const control = arena.allocate(abi.CONTROL_BYTES, what);
 
   const { words } = arena;
@@ -115,8 +115,8 @@ export function encodeProgram(
   setContext(abi.CONTEXT_OPERANDS, operands);
   setContext(abi.CONTEXT_RUNS, runs);
   setContext(abi.CONTEXT_LOGIT_ROWS, logitRows);
-  setContext(abi.CONTEXT_PANELS, panels);
-  setContext(abi.CONTEXT_PANEL_BYTES, panelBytes);
+  setContext(abi.CONTEXT_SCRATCH, scratch);
+  setContext(abi.CONTEXT_SCRATCH_BYTES, scratchBytes);
   setContext(abi.CONTEXT_N_RECORDS, commands.length);
   setContext(abi.CONTEXT_N_THREADS, nThreads);
   setContext(abi.CONTEXT_CONTROL, control);
@@ -165,13 +165,14 @@ export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, a
   arena.words[(tensors + tensor.index * abi.TENSOR_BYTES + abi.TENSOR_ADDRESS) / 4] = address;
 }
 
-/** Elements of PANEL_ROWS rows of the widest matrix that has to be decoded. */
-function panelElements(commands: readonly ScheduledCommand[]): number {
+/** Room behind the rows: 16 outputs of four rows. */
+const SCRATCH_TAIL_BYTES = 256;
+
+/** Inputs of the widest matrix. */
+function widestMatrix(commands: readonly ScheduledCommand[]): number {
   let widest = 0;
   for (const command of commands) {
-    if (!isMatmul(command)) continue;
-    const [, w, x] = command.operands;
-    if (w!.dtype !== "f32") widest = Math.max(widest, rowElements(x!));
+    if (isMatmul(command)) widest = Math.max(widest, rowElements(command.operands[2]!));
   }
-  return widest * abi.PANEL_ROWS;
+  return widest;
 }

@@ -1,18 +1,19 @@
 // Programs in the native addon: weights lie behind the memory that 32-bit addresses reach, in the order that the kernels
 // read, and threads of the addon run a step while JavaScript goes on.
 
+import type { LocalFile } from "../../core/byte-source.ts";
 import { byteLengthOf } from "../../core/dtype.ts";
-import { DeviceError } from "../../core/errors.ts";
-import { hasLayouts, layoutByteLength } from "../../core/layout.ts";
-import type { NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
+import { DeviceError, FormatError } from "../../core/errors.ts";
+import { hasLayouts, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
+import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
 import { Arena, PAGE_BYTES, type GrowableMemory } from "./arena.ts";
 import { dtypeNumber, layoutNumber } from "./encode.ts";
-import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import type { EncodedPart, HostFactory, KernelWeight, ProgramHost, WeightPlace } from "./host.ts";
 import { disposedMeanwhile, type Replay } from "./replay.ts";
 
-const NAMES = { avx512: "AVX-512", avx2: "AVX2" } as const;
+const NAMES: Readonly<Record<KernelSet, string>> = { avx512: "AVX-512", avx2: "AVX2", neon: "NEON" };
 
 /** What an addon must have been built for. */
 export const NATIVE_LAYOUT = Object.entries(abi)
@@ -26,6 +27,7 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
   return {
     description: `cpu: native ${NAMES[kernelSet]}, ${nThreads} ${nThreads === 1 ? "thread" : "threads"}`,
     kernels: `native-${kernelSet}`,
+    nThreads,
     hasInt8Activations: true,
     create: () => createHost(kernels, pool, nThreads),
   };
@@ -41,8 +43,10 @@ function createHost({ addon }: NativeKernels, pool: NativePool, nThreads: number
     );
   }
   const arena = new Arena(growable(addon, memory));
+  const files = new Map<LocalFile, number | null>();
   return {
     arenas: [arena],
+    mapWeight: (upload) => mapWeight(addon, memory, files, upload),
     placeWeight: (upload) => placeWeight(addon, pool, memory, upload),
     nThreads,
     start: (parts) => {
@@ -64,16 +68,44 @@ function growable(addon: NativeKernels["addon"], memory: NativeMemory): Growable
   };
 }
 
+/** Kernels expect panels and columns on cache lines. */
+const MAPPED_ALIGNMENT = 64;
+
+/** @param files - the addresses of those that are mapped; null for one that cannot be */
+function mapWeight(
+  addon: NativeKernels["addon"],
+  memory: NativeMemory,
+  files: Map<LocalFile, number | null>,
+  upload: WeightUpload,
+): KernelWeight | null {
+  const { place, layout = "rows" } = upload;
+  if (place === undefined || layout !== kernelLayout(upload)) return null;
+  if (place.offset % MAPPED_ALIGNMENT !== 0) return null;
+  const { file } = place;
+  let address = files.get(file);
+  if (address === undefined) {
+    address = addon.mapFile(memory, file.descriptor, file.byteLength);
+    files.set(file, address);
+  }
+  return address === null ? null : { memory: 0, address: address + place.offset, layout };
+}
+
+/** The order in which the kernels read a weight. */
+function kernelLayout({ shape, dtype, hasSparseInputs = false }: WeightUpload): WeightLayout {
+  if (shape.length < 2) return "rows";
+  return hasSparseInputs && hasLayouts(dtype) ? "columns" : "panels"; // f64, which has no panels, was refused
+}
+
 /** Room is for whole panels or padded columns, and is not given back alone: a load that fails gives back the whole memory. */
 function placeWeight(
   addon: NativeKernels["addon"],
   pool: NativePool,
   memory: NativeMemory,
-  { name, shape, dtype, hasSparseInputs = false }: WeightUpload,
+  upload: WeightUpload,
 ): WeightPlace {
+  const { name, shape, dtype } = upload;
   const [nOut = 1, nIn] = shape;
-  // f64, which has no panels, was refused
-  const layout = nIn === undefined ? "rows" : hasSparseInputs && hasLayouts(dtype) ? "columns" : "panels";
+  const layout = kernelLayout(upload);
   const rowsByteLength = byteLengthOf(dtype, shape);
   const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
   const place = addon.placeWeight(memory, byteLength);
@@ -122,6 +154,12 @@ function startReplay(
       const abort = (): void => {
         arena.words[abortWord] = 1;
       };
+      if (!addon.areFilesUnchanged(memory)) {
+        throw new FormatError(
+          "A file that this model is mapped from has been changed or cut while the model was in use. A model's file must " +
+            "stay as it is: load the model again.",
+        );
+      }
       arena.words[abortWord] = 0;
       signal?.addEventListener("abort", abort, { once: true });
       try {

@@ -3,9 +3,18 @@
 
 import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError } from "../../core/errors.ts";
+import {
+  hasLayouts,
+  layoutByteLength,
+  PANEL_OUTPUTS,
+  unpackMatrix,
+  type WeightLayout,
+} from "../../core/layout.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import { Arena, gigabytes, MEMORY_BYTES } from "./arena.ts";
+import { dtypeNumber } from "./encode.ts";
 import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import { instantiatePacking, type Packing, type Simd } from "./kernels.ts";
 import type { Replay, Replayer } from "./replay.ts";
 
 /** Weights that one memory takes: the last quarter is for rows and states, which come when all weights are in. */
@@ -20,13 +29,15 @@ const ADVICE =
 /** @param mostWeightBytes - what one memory takes of a program's weights */
 export function wasmHosts(
   replayer: Replayer,
+  simd: Simd,
   description: string,
   mostWeightBytes = MOST_WEIGHT_BYTES,
 ): HostFactory {
   return {
     description,
-    kernels: "wasm-simd",
-    hasInt8Activations: false,
+    kernels: `wasm-${simd}`,
+    nThreads: replayer.nThreads,
+    hasInt8Activations: true,
     create: (weightByteLength) => new WasmHost(replayer, mostWeightBytes, weightByteLength),
   };
 }
@@ -36,6 +47,8 @@ class WasmHost implements ProgramHost {
   readonly arenas: Arena[] = [];
   readonly #replayer: Replayer;
   readonly #memories: WebAssembly.Memory[] = [];
+  /** For each memory, once it is needed, what brings weights into order. */
+  readonly #packings: Promise<Packing>[] = [];
   readonly #mostWeightBytes: number;
   /** Of all weights, or 0. */
   readonly #expectedBytes: number;
@@ -51,38 +64,64 @@ class WasmHost implements ProgramHost {
     this.#open("the program");
   }
 
+  /** Matrices are kept in panels, unless they have f16 numbers that are not finite, which only kernels of rows heed. */
   placeWeight({ name, shape, dtype }: WeightUpload): WeightPlace {
     const what = `weight "${name}"`;
-    const byteLength = byteLengthOf(dtype, shape);
+    const [nOut = 1, nIn] = shape;
+    const rowsByteLength = byteLengthOf(dtype, shape);
+    let layout: WeightLayout = nIn !== undefined && hasLayouts(dtype) ? "panels" : "rows";
+    const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
+    // Rows that fill up the last panel are not counted: they are few.
     const most = this.#mostWeightBytes;
-    if (byteLength > most) {
+    if (rowsByteLength > most) {
       throw new DeviceError(
-        `${what} needs ${gigabytes(byteLength)} GB, but a memory of WebAssembly, which ends at ` +
+        `${what} needs ${gigabytes(rowsByteLength)} GB, but a memory of WebAssembly, which ends at ` +
           `${gigabytes(MEMORY_BYTES)} GB, takes ${gigabytes(most)} GB of weights beside rows and states. ${ADVICE}`,
       );
     }
-    if (this.#filledBytes + byteLength > most) this.#open(what);
+    if (this.#filledBytes + rowsByteLength > most) this.#open(what);
     const memory = this.#memories.length - 1;
     const arena = this.arenas[memory]!;
     const address = arena.allocate(byteLength, what);
-    this.#filledBytes += byteLength;
-    this.#placedBytes += byteLength;
+    this.#filledBytes += rowsByteLength;
+    this.#placedBytes += rowsByteLength;
+    const bytes = (order: WeightLayout): Uint8Array =>
+      arena.bytes.subarray(address, address + (order === "rows" ? rowsByteLength : byteLength));
     return {
       memory,
       address,
-      layout: "rows",
-      bytes: () => arena.bytes.subarray(address, address + byteLength),
-      seal: () => undefined,
+      get layout() {
+        return layout;
+      },
+      bytes,
+      seal: async (order) => {
+        if (layout === "rows") return;
+        const packing = await this.#packingIn(memory);
+        const rowBytes = rowsByteLength / nOut;
+        if (order === "rows") {
+          const scratch = arena.allocate(PANEL_OUTPUTS * rowBytes, "room to pack weights in");
+          packing.pack(dtypeNumber(dtype), address, nOut, rowBytes, scratch);
+          arena.free(scratch);
+        }
+        if (packing.isFinitePanels(dtypeNumber(dtype), address, byteLength) === 0) {
+          unpackMatrix("panels", dtype, shape, bytes("panels").slice(), bytes("rows"));
+          layout = "rows";
+        }
+      },
       release: () => {
         arena.free(address);
-        this.#filledBytes -= byteLength;
-        this.#placedBytes -= byteLength;
+        this.#filledBytes -= rowsByteLength;
+        this.#placedBytes -= rowsByteLength;
       },
     };
   }
 
   start(parts: readonly EncodedPart[]): Promise<Replay> {
     return this.#replayer.start(parts.map((part) => ({ ...part, memory: this.#memories[part.memory]! })));
+  }
+
+  #packingIn(memory: number): Promise<Packing> {
+    return (this.#packings[memory] ??= instantiatePacking(this.#replayer.module, this.#memories[memory]!));
   }
 
   /**

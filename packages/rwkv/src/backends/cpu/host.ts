@@ -9,17 +9,23 @@ import type { Encoded } from "./encode.ts";
 import type { Replay } from "./replay.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
-/** Room for the bytes of one weight. */
-export interface WeightPlace {
+/** A weight as the kernels find it. */
+export interface KernelWeight {
   /** The number of its memory. */
   readonly memory: number;
   readonly address: number;
-  /** The order that the kernels read. */
+  /** The order that the kernels read; once sealed, the one that the bytes are in. */
   readonly layout: WeightLayout;
+  /** As those of a `WeightPlace`; absent for one that is mapped. */
+  bytes?(layout: WeightLayout): Uint8Array;
+}
+
+/** Room for the bytes of one weight. */
+export interface WeightPlace extends KernelWeight {
   /** The room for them in rows or in `layout`; valid until memory is allocated. */
   bytes(layout: WeightLayout): Uint8Array;
   /** The bytes are in, in rows or in `layout`; from now on only kernels read them. */
-  seal(layout: WeightLayout): void;
+  seal(layout: WeightLayout): void | Promise<void>;
   /** The weight was not read after all. */
   release(): void;
 }
@@ -37,6 +43,8 @@ export interface ProgramHost {
   readonly arenas: readonly Arena[];
   /** Threads that share each step. */
   readonly nThreads: number;
+  /** A weight used where it lies in its file; null if it has to be read. Absent where files cannot be mapped. */
+  mapWeight?(upload: WeightUpload): KernelWeight | null;
   /** @throws DeviceError if there is no memory */
   placeWeight(upload: WeightUpload): WeightPlace;
   /** The kernels, once all weights are in; disposing the replay frees the memories. */
@@ -49,6 +57,8 @@ export interface HostFactory {
   readonly description: string;
   /** The set of kernels, for reports. */
   readonly kernels: string;
+  /** Threads that share each step. */
+  readonly nThreads: number;
   /** Whether kernels can round activations to 8 bits. */
   readonly hasInt8Activations: boolean;
   /**

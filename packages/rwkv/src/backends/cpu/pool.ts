@@ -56,6 +56,7 @@ export function threadPool(
   const pacer = new Pacer();
   return {
     nThreads,
+    module,
     createMemory: createSharedMemory,
     async start(parts) {
       const pool = new PooledReplay(parts, await startSliced(module, parts, pacer), leastWork);

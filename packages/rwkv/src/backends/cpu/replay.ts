@@ -37,6 +37,8 @@ export interface WasmPart {
 /** The way in which all programs of a backend run. */
 export interface Replayer {
   readonly nThreads: number;
+  /** The kernels. */
+  readonly module: WebAssembly.Module;
   /**
    * A memory for one program, one page long.
    * @throws RangeError if the system refuses it
@@ -53,6 +55,7 @@ export function disposedMeanwhile(): UsageError {
 export function singleThread(module: WebAssembly.Module, pacer: Pacer): Replayer {
   return {
     nThreads: 1,
+    module,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
     start: (parts) => startSliced(module, parts, pacer),
   };

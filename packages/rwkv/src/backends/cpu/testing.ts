@@ -6,7 +6,7 @@ import type { Backend, Program, ProgramBuilder, WeightUpload } from "../../ops/b
 import type { Tensor } from "../../ops/tensor.ts";
 import { backendOn } from "./cpu.ts";
 import { wasmHosts } from "./host-wasm.ts";
-import { compileKernels, instantiateKernels } from "./kernels.ts";
+import { compileKernels, findSimd, instantiateKernels, type Simd } from "./kernels.ts";
 import { Pacer } from "./pacer.ts";
 import { threadPool } from "./pool.ts";
 import { singleThread, type Replayer } from "./replay.ts";
@@ -72,6 +72,13 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
+/** The cpu backend on the calling thread, with kernels of that kind. */
+export async function wasmBackend(simd: Simd): Promise<Backend> {
+  return backendOn(
+    wasmHosts(singleThread(await compileKernels("own", simd), new Pacer()), simd, `cpu: ${simd}`),
+  );
+}
+
 /**
  * The cpu backend on threads that take part in every step, however small.
  * @param mostWeightBytes - what one memory takes of the weights
@@ -92,7 +99,7 @@ export async function smallMemoryBackend(mostWeightBytes: number): Promise<Backe
 }
 
 export function backendOf(threads: string, replayer: Replayer, mostWeightBytes?: number): Backend {
-  return backendOn(wasmHosts(replayer, `cpu: ${threads}`, mostWeightBytes));
+  return backendOn(wasmHosts(replayer, findSimd(), `cpu: ${threads}`, mostWeightBytes));
 }
 
 /** Which of the threads that can go on does so next, given what each of them has yet to run before the next barrier. */
@@ -126,6 +133,7 @@ export async function interleavedBackend(
   const module = await compileKernels("own");
   const replayer: Replayer = {
     nThreads,
+    module,
     createMemory: () => new WebAssembly.Memory({ initial: 1 }),
     async start(parts) {
       const runs = parts.map(async ({ memory, encoded: { context }, commands }) => {

@@ -5,14 +5,14 @@ import type { WeightLayout } from "../../core/layout.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import type { Arena } from "./arena.ts";
 import type { Place } from "./encode.ts";
-import type { WeightPlace } from "./host.ts";
+import type { KernelWeight } from "./host.ts";
 
 export class Weights {
-  readonly #places = new Map<Tensor, WeightPlace>();
+  readonly #places = new Map<Tensor, KernelWeight>();
   /** Copies by the number of their memory. */
   readonly #copies = new Map<number, Map<Tensor, Place>>();
 
-  add(weight: Tensor, place: WeightPlace): void {
+  add(weight: Tensor, place: KernelWeight): void {
     this.#places.set(weight, place);
   }
 
@@ -44,8 +44,9 @@ export class Weights {
       const place = this.#places.get(tensor);
       if (place === undefined || place.memory === memory || copies.has(tensor)) continue;
       const { layout } = place;
-      const address = arena.allocate(place.bytes(layout).byteLength, `a copy of weight "${tensor.name}"`);
-      arena.bytes.set(place.bytes(layout), address);
+      // A host that maps weights has one memory, and nothing is brought to another.
+      const address = arena.allocate(place.bytes!(layout).byteLength, `a copy of weight "${tensor.name}"`);
+      arena.bytes.set(place.bytes!(layout), address);
       copies.set(tensor, { address, layout });
     }
   }

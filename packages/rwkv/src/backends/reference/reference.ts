@@ -30,6 +30,7 @@ export function createReferenceBackend(options: ReferenceOptions = {}): Referenc
   return {
     name: "reference",
     description: `reference: scalar TypeScript, sums in f64, values in ${storage}`,
+    nThreads: 1,
     hasInt8Activations: false,
     kernels: null,
     createBuilder: ({ maxRows }) => createBuilder(storage, maxRows),

@@ -53,6 +53,16 @@ export async function readString(reader: ByteReader, what: string): Promise<stri
   return utf8.decode(reader.bytes(byteLength));
 }
 
+/** The next string if the reader's window holds all of it, else null: a promise for each token of a vocabulary is slow. */
+function bufferedString(reader: ByteReader): string | null {
+  const { available, position } = reader;
+  if (available < 8) return null;
+  const byteLength = reader.u64();
+  if (byteLength <= available - 8) return utf8.decode(reader.bytes(Number(byteLength)));
+  reader.seek(position, "a string");
+  return null;
+}
+
 /** A key or a tensor's name: a string of at most 65,535 bytes, the format's own limit for keys. */
 export async function readName(reader: ByteReader, what: string): Promise<string> {
   const { position } = reader;
@@ -111,7 +121,9 @@ async function readArray(reader: ByteReader, what: string, depth: number): Promi
   const count = await readCount(reader, minBytes, `the number of elements of ${what}`);
   const elements: MetadataValue[] = [];
   if (elementType === "string") {
-    for (let i = 0; i < count; i++) elements.push(await readString(reader, `an element of ${what}`));
+    const element = `an element of ${what}`;
+    for (let i = 0; i < count; i++)
+      elements.push(bufferedString(reader) ?? (await readString(reader, element)));
   } else if (elementType === "array") {
     for (let i = 0; i < count; i++) elements.push(await readArray(reader, what, depth + 1));
   } else {

@@ -1,7 +1,8 @@
 // Which object of a .pth file is the dictionary of weights, and what else such files hold: states, whole training runs,
-// weights already converted for the pip package's own use.
+// weights that the Python package has converted for its own use.
 
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
+import type { MetadataValue } from "../checkpoint.ts";
 import { SAVE_WEIGHTS_ALONE } from "./globals.ts";
 import { MAX_TENSORS } from "./limits.ts";
 import {
@@ -14,17 +15,24 @@ import {
 
 /** Keys under which trainers keep the weights beside other things. */
 const WRAPPERS = ["state_dict", "model"];
-/** Keys that ChatRWKV's `RWKV(..., convert_and_save_and_exit=...)` adds. */
-const CONVERTED_KEYS = ["_strategy", "_version"];
+/** Keys that the Python package's `RWKV(..., convert_and_save_and_exit=...)` adds: how it changed the weights. */
+const CONVERTED_KEYS = ["_strategy", "_version", "_rescale_layer"];
 const NAMES_SHOWN = 5;
 
+/** What is used of a dictionary of weights. */
+export interface PthContents {
+  /** By name, in file order. */
+  readonly tensors: ReadonlyMap<string, PickleTensor>;
+  /** What the Python package noted of its conversion; empty for all other files. */
+  readonly metadata: ReadonlyMap<string, MetadataValue>;
+}
+
 /**
- * The tensors of the dictionary, by name, in file order. Entries that are no tensors are left out: trainers put scalars
- * beside the weights.
- * @throws UnsupportedError for a saved state or weights in converted form
+ * The tensors of the dictionary. Entries that are no tensors are left out: trainers put scalars beside the weights.
+ * @throws UnsupportedError for a saved state
  * @throws FormatError if there is no dictionary of tensors
  */
-export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<string, PickleTensor> {
+export function findTensors(top: PickleValue, sourceName: string): PthContents {
   if (isKind(top, "list") && top.items.length > 0 && top.items.every((item) => isKind(item, "tensor"))) {
     throw new UnsupportedError(
       `${sourceName}: this is a list of ${top.items.length} tensors, such as a state saved by the Python package, expected ` +
@@ -37,12 +45,6 @@ export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<s
     );
   }
   const dict = weightsOf(top);
-  if (CONVERTED_KEYS.some((key) => dict.entries.has(key))) {
-    throw new UnsupportedError(
-      `${sourceName}: these weights were converted for one strategy of the Python package (the key "_strategy" or ` +
-        `"_version" says so): transposed, rescaled or rounded. Use the original .pth file they were made from.`,
-    );
-  }
   const tensors = new Map([...dict.entries].filter(isNamedTensor));
   if (tensors.size > MAX_TENSORS) {
     throw new FormatError(
@@ -50,12 +52,21 @@ export function findTensors(top: PickleValue, sourceName: string): ReadonlyMap<s
         SAVE_WEIGHTS_ALONE,
     );
   }
-  if (tensors.size > 0) return tensors;
+  if (tensors.size > 0) return { tensors, metadata: conversionOf(dict) };
   const names = [...top.entries.keys()].slice(0, NAMES_SHOWN).map(describeValue).join(", ");
   throw new FormatError(
     `${sourceName}: expected a dictionary of tensors, found one of ${top.entries.size} entries without any` +
       `${names === "" ? "" : ` (${names})`}. ${SAVE_WEIGHTS_ALONE}`,
   );
+}
+
+function conversionOf(dict: PickleDict): Map<string, MetadataValue> {
+  const metadata = new Map<string, MetadataValue>();
+  for (const key of CONVERTED_KEYS) {
+    const value = dict.entries.get(key);
+    if (typeof value === "string" || typeof value === "number") metadata.set(key, value);
+  }
+  return metadata;
 }
 
 /** The dictionary itself, or the one inside it that holds the tensors. */

@@ -97,13 +97,21 @@ describe("contents", () => {
     expect(String(error)).toContain("list of 3 tensors");
   });
 
-  test.each(["_strategy", "_version"])(
-    "weights converted by the Python package are refused by their %s",
-    async (key) => {
-      await expect(openTop(dict({ w: WEIGHT, [key]: text("cuda fp16") }))).rejects.toThrow(UnsupportedError);
-      await expect(openTop(dict({ w: WEIGHT, [key]: text("cuda fp16") }))).rejects.toThrow("original .pth");
-    },
-  );
+  test("what the Python package notes of its conversion becomes metadata, other entries do not", async () => {
+    const converted = {
+      w: WEIGHT,
+      _strategy: text("cpu fp32i8"),
+      _version: text("0.7"),
+      _rescale_layer: int(0),
+    };
+    const { metadata, tensors } = await openTop(dict({ ...converted, epoch: int(3) }));
+    expect(Object.fromEntries(metadata)).toEqual({
+      _strategy: "cpu fp32i8",
+      _version: "0.7",
+      _rescale_layer: 0,
+    });
+    expect([...tensors.keys()]).toEqual(["w"]);
+  });
 
   test.each([
     ["an empty dictionary", dict({}), "0 entries"],

@@ -20,12 +20,13 @@ const TAR_MAGIC_OFFSET = 257;
  * Nothing in the file is ever executed.
  * @param source - stays open for the tensors and is closed by the checkpoint; on an error it is left to the caller
  * @throws FormatError if the file is damaged, cut short, or holds more than weights
- * @throws UnsupportedError for saved states, converted weights, TorchScript, TAR, compressed or big-endian files
+ * @throws UnsupportedError for saved states, TorchScript, TAR, compressed or big-endian files
  */
 export async function readPth(source: ByteSource): Promise<Checkpoint> {
   const { value, finder } = await readContainer(source);
   const tensors = new Map<string, CheckpointTensor>();
-  for (const [name, view] of findTensors(value, source.name)) {
+  const contents = findTensors(value, source.name);
+  for (const [name, view] of contents.tensors) {
     tensors.set(name, makeTensor(name, view, source, finder));
   }
   return {
@@ -33,7 +34,7 @@ export async function readPth(source: ByteSource): Promise<Checkpoint> {
     name: source.name,
     formatVersion: null,
     tensors,
-    metadata: new Map(),
+    metadata: contents.metadata,
     close: () => source.close(),
   };
 }

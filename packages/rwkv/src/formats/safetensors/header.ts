@@ -180,12 +180,14 @@ export function isReservedName(name: string): boolean {
 }
 
 /**
- * The bytes before the data: the length, then the JSON, padded with spaces so that the data starts at a multiple of 8.
+ * The bytes before the data: the length, then the JSON, padded with spaces so that the data starts at a multiple of
+ * `alignment`.
  * @param tensors - in the order of their data, with writable dtypes and distinct names
  */
 export function encodeHeader(
   tensors: readonly { readonly name: string; readonly dtype: DType; readonly shape: readonly number[] }[],
   metadata: ReadonlyMap<string, string>,
+  alignment = 8,
 ): Uint8Array {
   // Text is put together member by member: an object would give numeric names and "__proto__" a life of their own.
   const members: string[] = [];
@@ -201,9 +203,8 @@ export function encodeHeader(
     begin = end;
   }
   const json = new TextEncoder().encode(`{${members.join(",")}}`);
-  const paddedLength = Math.ceil(json.byteLength / 8) * 8;
-  const bytes = new Uint8Array(8 + paddedLength).fill(0x20);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(paddedLength), true);
+  const bytes = new Uint8Array(Math.ceil((8 + json.byteLength) / alignment) * alignment).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.byteLength - 8), true);
   bytes.set(json, 8);
   return bytes;
 }

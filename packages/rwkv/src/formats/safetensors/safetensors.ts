@@ -7,19 +7,26 @@ import type { ByteSource } from "../../core/byte-source.ts";
 import { byteLengthOf, DTYPES } from "../../core/dtype.ts";
 import { DeviceError, FormatError, UsageError } from "../../core/errors.ts";
 import type { Checkpoint, CheckpointTensor } from "../checkpoint.ts";
-import { quoted, rangeTensor } from "../range-tensor.ts";
+import { quoted, rangeTensor, type TensorRange } from "../range-tensor.ts";
 import { encodeHeader, hasSafetensorsName, isReservedName, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
 
 /** Bytes of the header's length. */
 const PREFIX_BYTES = 8;
 
+/** What the header of a file says, with addresses in the file. */
+export interface SafetensorsFile {
+  /** In the order of the JSON text. */
+  readonly ranges: readonly TensorRange[];
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
 /**
  * Reads the header of one safetensors file.
- * @param source - stays open, and the caller's, if this fails; closed by the checkpoint's `close` otherwise
+ * @param source - stays open, and the caller's
  * @throws FormatError if the header is damaged or contradicts the file's length
  * @throws UnsupportedError for dtypes such as F8_E4M3
  */
-export async function readSafetensors(source: ByteSource): Promise<Checkpoint> {
+export async function readSafetensorsHeader(source: ByteSource): Promise<SafetensorsFile> {
   const reader = new ByteReader(source);
   await reader.ensure(PREFIX_BYTES, "the length of the safetensors header");
   const headerByteLength = Number(reader.u64());
@@ -32,18 +39,30 @@ export async function readSafetensors(source: ByteSource): Promise<Checkpoint> {
   await reader.ensure(headerByteLength, "the safetensors header");
   const text = decodeUtf8(reader.bytes(headerByteLength), `${source.name}: the safetensors header`);
   const dataStart = PREFIX_BYTES + headerByteLength;
-  const header = parseHeader(text, source.byteLength - dataStart, source.name);
-  const tensors = new Map<string, CheckpointTensor>();
-  for (const { name, dtype, shape, begin, end } of header.entries) {
-    const range = { name, dtype, shape, offset: dataStart + begin, byteLength: end - begin };
-    tensors.set(name, rangeTensor(source, range));
-  }
+  const { entries, metadata } = parseHeader(text, source.byteLength - dataStart, source.name);
+  const ranges = entries.map(({ name, dtype, shape, begin, end }) => {
+    return { name, dtype, shape, offset: dataStart + begin, byteLength: end - begin };
+  });
+  return { ranges, metadata };
+}
+
+/**
+ * Reads one safetensors file.
+ * @param source - stays open, and the caller's, if this fails; closed by the checkpoint's `close` otherwise
+ * @throws FormatError, UnsupportedError as `readSafetensorsHeader`
+ */
+export async function readSafetensors(source: ByteSource): Promise<Checkpoint> {
+  return safetensorsCheckpoint(source, await readSafetensorsHeader(source));
+}
+
+/** The checkpoint of plain tensors. */
+export function safetensorsCheckpoint(source: ByteSource, { ranges, metadata }: SafetensorsFile): Checkpoint {
   return {
     format: "safetensors",
     name: source.name,
     formatVersion: null,
-    tensors,
-    metadata: header.metadata,
+    tensors: new Map(ranges.map((range) => [range.name, rangeTensor(source, range)])),
+    metadata,
     close: () => source.close(),
   };
 }
@@ -72,9 +91,22 @@ export async function writeSafetensors(
   tensors: readonly CheckpointTensor[],
   metadata: ReadonlyMap<string, string>,
 ): Promise<void> {
-  checkWritable(tensors, metadata);
   const inOrder = [...tensors].sort((a, b) => DTYPES[b.dtype].blockBytes - DTYPES[a.dtype].blockBytes);
-  const header = encodeHeader(inOrder, metadata);
+  await writeInOrder(sink, inOrder, metadata);
+}
+
+/**
+ * The same, with the data in the order given.
+ * @param alignment - the data of the first tensor begins at a multiple of it
+ */
+export async function writeInOrder(
+  sink: ByteSink,
+  tensors: readonly CheckpointTensor[],
+  metadata: ReadonlyMap<string, string>,
+  alignment?: number,
+): Promise<void> {
+  checkWritable(tensors, metadata);
+  const header = encodeHeader(tensors, metadata, alignment);
   if (header.byteLength - PREFIX_BYTES > MAX_HEADER_BYTES) {
     throw new UsageError(
       `The safetensors header would have ${header.byteLength - PREFIX_BYTES} bytes, but at most ${MAX_HEADER_BYTES} ` +
@@ -83,7 +115,7 @@ export async function writeSafetensors(
   }
   const buffer = allocate(tensors.reduce((most, tensor) => Math.max(most, tensor.byteLength), 0));
   await sink.write(header);
-  for (const tensor of inOrder) {
+  for (const tensor of tensors) {
     const bytes = buffer.subarray(0, tensor.byteLength);
     await tensor.read(bytes);
     for (let start = 0; start < bytes.byteLength; start += WRITE_PIECE_BYTES) {

@@ -75,7 +75,6 @@ describe("refusals by name", () => {
     ["7", "init_state.0.wkv", /RWKV-block/],
     ["7", "blocks.0.att.key.lora_A", /adapter/],
     ["6", "blocks.0.att.key.lora.0", /adapter/],
-    ["4", "blocks.0.att.key.weight_mx", /rwkv package/],
   ];
   test.each(cases)("RWKV %s with %s", (version, name, message) => {
     const checkpoint = checkpointOf(withTensor(version, name), { name: "model.pth" });

@@ -2,14 +2,17 @@
 // every shape, and turns each tensor into its canonical orientation when it is read. After this no one needs to know
 // where a model came from.
 
+import type { FilePlace } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, isWeightDType, type WeightDType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
-import type { Checkpoint } from "../../formats/checkpoint.ts";
+import type { Checkpoint, PackedBytes } from "../../formats/checkpoint.ts";
 import { detectConfig, type ModelConfig } from "../config.ts";
+import { convertedScheme, isConverted } from "./converted.ts";
 import { describeExperiment, findExperiment } from "./experimental.ts";
 import { fla6Scheme, fla7Scheme, transformers7Scheme } from "./fla.ts";
 import { ggufScheme } from "./gguf.ts";
 import { officialScheme } from "./official.ts";
+import { checkConfig, packedScheme } from "./packed.ts";
 import { rwkvCppScheme } from "./rwkv-cpp.ts";
 import type { SchemeResult } from "./scheme.ts";
 import { weightRules } from "./tables.ts";
@@ -28,8 +31,12 @@ export interface CanonicalWeight {
   readonly shape: readonly number[];
   readonly form: WeightForm;
   readonly byteLength: number;
+  /** Where a file of this machine has just the bytes that `read` delivers. */
+  readonly place: FilePlace | undefined;
   /** Fills `target`, of `byteLength` bytes, row-major in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** The same elements as the file has them, in the packed format. */
+  readonly packed?: PackedBytes | undefined;
 }
 
 export interface CanonicalWeights {
@@ -63,6 +70,7 @@ export function canonicalWeights(checkpoint: Checkpoint): CanonicalWeights {
   const tensors = new Map(scheme.tensors);
   refuseExperiments(source, tensors);
   const config = detectConfig(source, tensors);
+  if (checkpoint.format === "packed") checkConfig(checkpoint, config);
   if (!config.hasLn0 && !scheme.mayLackLn0) {
     throw new FormatError(
       `${source}: tensor "blocks.0.ln0.weight" is missing. It may have been saved by the rwkv package after conversion ` +
@@ -85,6 +93,8 @@ function applyScheme(checkpoint: Checkpoint): SchemeResult {
   const { tensors, format, name } = checkpoint;
   if (format === "gguf") return ggufScheme(checkpoint);
   if (format === "rwkv.cpp") return rwkvCppScheme(checkpoint);
+  if (format === "packed") return packedScheme(checkpoint);
+  if (isConverted(checkpoint)) return convertedScheme(checkpoint);
   if (tensors.has("model.layers.0.attn.r_proj.weight")) return fla7Scheme(checkpoint);
   if (tensors.has("model.layers.0.attn.r_proj.linear.weight")) return fla6Scheme(checkpoint);
   if (tensors.has("model.layers.0.linear_attn.r_k")) return transformers7Scheme(checkpoint);
@@ -158,7 +168,9 @@ function canonical(source: string, rule: WeightRule, view: TensorView): Canonica
     shape: rule.shape,
     form: view.form,
     byteLength: byteLengthOf(dtype, rule.shape),
+    place: oriented.place,
     read: (target, signal) => oriented.read(target, signal),
+    packed: oriented.packed,
   };
 }
 

@@ -25,10 +25,6 @@ const EXPERIMENTS: readonly Experiment[] = [
     pattern: /(^|\.)(lora_[ab]|lora\.[01]|lora_embedding_[ab]|disha|bone)(\.|$)/i,
     what: "an adapter that is not merged into the weights (lora_A)",
   },
-  {
-    pattern: /_(mx|rx|my|ry)$/,
-    what: "the 8-bit form that the official rwkv package saves with its strategy; convert the original file instead",
-  },
 ];
 
 /** What the tensor belongs to, or null if its name says nothing. */

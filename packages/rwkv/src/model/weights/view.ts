@@ -1,9 +1,10 @@
 // Lazy views of a checkpoint's tensors: renamed, reshaped, cut into rows, transposed. Hides that files store the same
 // matrix whole or fused, in either orientation; nothing is read before the view is.
 
+import type { FilePlace } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, DTYPES, isQuantized, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
-import type { CheckpointTensor } from "../../formats/checkpoint.ts";
+import type { CheckpointTensor, PackedBytes } from "../../formats/checkpoint.ts";
 
 /**
  * Orientation in which a scheme stores low-rank factors: `[in, out]` as the official files, `[out, in]`, or either,
@@ -28,6 +29,10 @@ export interface TensorView {
   readonly shape: readonly number[];
   readonly form: WeightForm;
   readonly loraOrder: LoraOrder;
+  /** Where a file of this machine has just the bytes that `read` delivers. */
+  readonly place: FilePlace | undefined;
+  /** The same elements in another order, where the file has one; none after any change to the view. */
+  readonly packed?: PackedBytes | undefined;
   /** Fills `target` with the elements of `shape`, row-major, in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
@@ -37,20 +42,22 @@ export function viewOf(
   loraOrder: LoraOrder = "by-shape",
   form: WeightForm = "raw",
 ): TensorView {
-  const { name, dtype, shape } = tensor;
+  const { name, dtype, shape, place, packed } = tensor;
   return {
     fileName: name,
     dtype,
     shape,
     form,
     loraOrder,
+    place,
+    packed,
     read: (target, signal) => tensor.read(target, signal),
   };
 }
 
 /** The same elements under another shape, whose last dimension keeps whole blocks together. */
 export function reshaped(view: TensorView, shape: readonly number[]): TensorView {
-  return { ...view, shape };
+  return { ...view, shape, packed: undefined };
 }
 
 /**
@@ -82,6 +89,8 @@ export function rowParts(view: TensorView, nParts: number): TensorView[] {
     ...view,
     fileName: `${view.fileName}[${part}]`,
     shape,
+    place: view.place && { ...view.place, offset: view.place.offset + part * partByteLength },
+    packed: undefined,
     async read(target: Uint8Array, signal?: AbortSignal): Promise<void> {
       if (whole === null) {
         whole = readWhole(signal);
@@ -117,7 +126,9 @@ export function transposed(view: TensorView): TensorView {
   return {
     ...view,
     shape,
+    packed: undefined,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
+    place: undefined,
     async read(target, signal) {
       const source = new Uint8Array(target.byteLength);
       await view.read(source, signal);

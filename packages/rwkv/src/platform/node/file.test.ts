@@ -10,6 +10,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
@@ -76,7 +77,8 @@ describe("fileSource", () => {
 
   test("goes on where the system gives less than was asked for", async () => {
     const path = join(folder, "a.bin");
-    writeFileSync(path, "0123456789");
+    const bytes = Uint8Array.from({ length: 300_000 }, (_, i) => i % 251);
+    writeFileSync(path, bytes);
     const prototype = await fileHandlePrototype();
     const original = Reflect.get(prototype, "read") as (...args: unknown[]) => Promise<unknown>;
     const spy = vi.spyOn(prototype, "read").mockImplementation(function (
@@ -84,13 +86,14 @@ describe("fileSource", () => {
       ...args: unknown[]
     ) {
       const [target, at, wanted, position] = args as [Uint8Array, number, number, number];
-      return original.call(this, target, at, Math.min(wanted, 3), position) as never;
+      return original.call(this, target, at, Math.min(wanted, 110_000), position) as never;
     });
     const source = await fileSource(path);
-    const target = new Uint8Array(8);
+    const target = new Uint8Array(240_000);
     await source.read(1, target);
-    expect(new TextDecoder().decode(target)).toBe("12345678");
-    expect(spy).toHaveBeenCalledTimes(3);
+    expect(target).toEqual(bytes.subarray(1, 240_001));
+    // The rest is so short that it is read at once.
+    expect(spy).toHaveBeenCalledTimes(2);
     await source.close();
   });
 
@@ -121,12 +124,55 @@ describe("fileSource", () => {
 
   test("a failing disk is a DeviceError that names the file", async () => {
     const path = join(folder, "a.bin");
-    writeFileSync(path, "0123456789");
+    writeFileSync(path, new Uint8Array(100_000));
     vi.spyOn(await fileHandlePrototype(), "read").mockRejectedValue(systemError("EIO"));
     const source = await fileSource(path);
-    await expect(source.read(0, new Uint8Array(1))).rejects.toThrow(DeviceError);
-    await expect(source.read(0, new Uint8Array(1))).rejects.toThrow(path);
+    await expect(source.read(0, new Uint8Array(100_000))).rejects.toThrow(DeviceError);
+    await expect(source.read(0, new Uint8Array(100_000))).rejects.toThrow(path);
     await source.close();
+  });
+
+  test("rows are read beyond the source's end, until they are closed", async () => {
+    const path = join(folder, "a.bin");
+    writeFileSync(path, "0123456789");
+    const source = await fileSource(path);
+    const rows = source.file!.openRows();
+    await source.close();
+    const target = new Uint8Array(3);
+    rows.read(7, target);
+    expect(new TextDecoder().decode(target)).toBe("789");
+    rows.close();
+    rows.close();
+    expect(() => rows.read(0, target)).toThrow(UsageError);
+  });
+
+  test("a file that is cut, written to or replaced is not read any more", async () => {
+    const path = join(folder, "a.bin");
+    const change = {
+      cut: () => truncateSync(path, 4),
+      "written to": () => {
+        writeFileSync(path, "9876543210");
+        utimesSync(path, 1, 1); // within one tick of the file system's clock, too
+      },
+    };
+    for (const [what, apply] of Object.entries(change)) {
+      writeFileSync(path, "0123456789");
+      const source = await fileSource(path);
+      const rows = source.file!.openRows();
+      apply();
+      expect(() => rows.read(0, new Uint8Array(1)), what).toThrow(FormatError);
+      expect(() => rows.read(0, new Uint8Array(1)), what).toThrow(
+        `${path}: the file had 10 bytes and was last written`,
+      );
+      rows.close();
+      await source.close();
+    }
+    const replaced = await fileSource(path);
+    rmSync(path);
+    expect(() => replaced.file!.openRows()).toThrow("does not exist");
+    writeFileSync(path, "0123456789");
+    expect(() => replaced.file!.openRows()).toThrow("has been changed since");
+    await replaced.close();
   });
 
   test("no such file, a folder, a path through a file, and no path at all are UsageErrors that say so", async () => {

@@ -2,15 +2,20 @@
 // error codes, and the temporary file that makes a replacement all or nothing.
 
 import { randomBytes } from "node:crypto";
-import { constants, type Stats } from "node:fs";
+import { constants, readSync, type Stats } from "node:fs";
 import { open, realpath, rename, stat, unlink, type FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ByteSink } from "../../core/byte-sink.ts";
-import { checkRange, type ByteSource } from "../../core/byte-source.ts";
+import { checkRange, type ByteSource, type LocalFile } from "../../core/byte-source.ts";
 import { DeviceError, FormatError, systemError, UsageError } from "../../core/errors.ts";
+import { codeOf, describe, explain } from "./file-errors.ts";
+import { openRows } from "./row-file.ts";
 
 /** Most bytes of one system call: below the limit of 2^31 - 1, and short enough to notice an abort between two. */
 const PIECE_BYTES = 64 * 2 ** 20;
+
+/** Up to so many bytes are read at once: a model has hundreds of vectors, and each promise costs more than such a read. */
+const SMALL_READ_BYTES = 64 * 2 ** 10;
 
 /**
  * Opens a file for reading.
@@ -25,7 +30,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
     try {
       const stats = await handle.stat();
       checkRegular(path, stats);
-      return new FileSource(path, handle, stats.size);
+      return new FileSource(path, handle, stats);
     } catch (error) {
       await handle.close();
       throw error;
@@ -38,12 +43,14 @@ export async function fileSource(path: string): Promise<ByteSource> {
 class FileSource implements ByteSource {
   readonly name: string;
   readonly byteLength: number;
+  readonly file: LocalFile;
   readonly #handle: FileHandle;
   #closed: Promise<void> | null = null;
 
-  constructor(path: string, handle: FileHandle, byteLength: number) {
+  constructor(path: string, handle: FileHandle, stats: Stats) {
     this.name = path;
-    this.byteLength = byteLength;
+    this.byteLength = stats.size;
+    this.file = { descriptor: handle.fd, byteLength: stats.size, openRows: () => openRows(path, stats) };
     this.#handle = handle;
   }
 
@@ -67,6 +74,7 @@ class FileSource implements ByteSource {
   async #readPiece(target: Uint8Array, at: number, wanted: number, position: number): Promise<number> {
     if (this.#closed !== null) throw new UsageError(`${this.name} was closed and cannot be read any more.`);
     try {
+      if (wanted <= SMALL_READ_BYTES) return readSync(this.#handle.fd, target, at, wanted, position);
       return (await this.#handle.read(target, at, wanted, position)).bytesRead;
     } catch (error) {
       throw explain(error, this.name, "read");
@@ -214,50 +222,3 @@ function checkRegular(path: string, stats: Stats): void {
 }
 
 const SPACE_CODES: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** The system's error as one of ours, naming the path and the remedy. */
-function explain(error: unknown, path: string, purpose: "read" | "write"): unknown {
-  if (error instanceof UsageError || error instanceof DeviceError) return error;
-  const options = { cause: error };
-  switch (codeOf(error)) {
-    case "ENOENT":
-    case "ENOTDIR":
-      return new UsageError(
-        purpose === "read"
-          ? `${path} does not exist. Check the spelling, and the folder that the program was started in.`
-          : `${dirname(path)} is not a folder, so ${path} cannot be written. Create it first, or choose another path.`,
-        options,
-      );
-    case "EACCES":
-    case "EPERM":
-    case "EROFS":
-      return new UsageError(
-        `${purpose === "read" ? path : dirname(path)}: no permission to ${purpose}. Change the permissions, or choose ` +
-          `another place.`,
-        options,
-      );
-    case "ENAMETOOLONG":
-    case "ELOOP":
-    case "ERR_INVALID_ARG_VALUE":
-      return new UsageError(
-        `${JSON.stringify(path.slice(0, 200))} cannot be the path of a file: ${describe(error)}.`,
-        options,
-      );
-    case "EMFILE":
-    case "ENFILE":
-      return new DeviceError(
-        `${path}: too many files are open. Close some, or raise the limit (ulimit -n).`,
-        options,
-      );
-    default:
-      return new DeviceError(`${path}: the system could not ${purpose} it: ${describe(error)}.`, options);
-  }
-}

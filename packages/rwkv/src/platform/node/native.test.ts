@@ -38,6 +38,7 @@ test("the best kernel set of the processor is taken, or the one that is asked fo
     kernelSets.push((await findNative(searchFor(addon, setting)))?.kernelSet);
   }
   expect(kernelSets).toEqual(["avx512", "avx512", "avx512", "avx512", "avx2"]);
+  expect((await findNative(searchFor(addonWith(["neon"]), "neon")))?.kernelSet).toBe("neon");
 });
 
 test("RWKV_NATIVE=0 does not even look", async () => {
@@ -54,10 +55,10 @@ test("without the addon one line names the command that builds it", async () => 
   expect(search.lines[0]).toMatch(/WebAssembly .*Cannot find module.*"npm run build:native"/);
 });
 
-test("an addon of another layout, or a processor with neither set, means WebAssembly and a line", async () => {
+test("an addon of another layout, or a processor with none of the sets, means WebAssembly and a line", async () => {
   for (const [addon, reason] of [
     [addonWith(["avx2"], "A=1 B=3"), /another version.*npm run build:native/],
-    [addonWith([]), /neither AVX2 nor AVX-512/],
+    [addonWith([]), /none of avx512, avx2, neon/],
   ] as const) {
     const search = searchFor(addon);
     expect(await findNative(search)).toBeNull();
@@ -69,8 +70,10 @@ test("what is required and cannot be used is an error", async () => {
   const required = [
     [null, "1", /requires the native kernels.*npm run build:native/],
     [addonWith(["avx2"], "A=1"), "1", /another version/],
-    [addonWith([]), "1", /neither/],
+    [addonWith([]), "1", /none of/],
     [addonWith(["avx2"]), "avx512", /has no avx512; it has avx2/],
+    [addonWith(["avx2"]), "neon", /has no neon; it has avx2/],
+    [addonWith([]), "neon", /has no neon; it has none of/],
   ] as const;
   for (const [addon, setting, message] of required) {
     const found = findNative(searchFor(addon, setting));

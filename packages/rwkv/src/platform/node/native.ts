@@ -1,8 +1,8 @@
 // Finds the native addon, which is there only where it was built. RWKV_NATIVE decides: 0 leaves it alone, 1 insists on
-// it, avx2 and avx512 insist on that kernel set. Otherwise WebAssembly is used without it, and one line says so.
+// it, the name of a kernel set insists on that set. Otherwise WebAssembly is used without it, and one line says so.
 
 import { DeviceError, UsageError } from "../../core/errors.ts";
-import type { KernelSet, NativeAddon, NativeKernels } from "../../core/native.ts";
+import { KERNEL_SETS, type KernelSet, type NativeAddon, type NativeKernels } from "../../core/native.ts";
 
 const BUILD_COMMAND = "npm run build:native";
 
@@ -41,13 +41,15 @@ export function loadNative(layout: string): Promise<NativeKernels | null> {
 /** As `loadNative`, with the search in the caller's hands. */
 export async function findNative(search: NativeSearch): Promise<NativeKernels | null> {
   const { setting = "", report } = search;
-  if (!["", "0", "1", "avx2", "avx512"].includes(setting)) {
+  const kernelSet = KERNEL_SETS.find((name) => name === setting) ?? null;
+  if (kernelSet === null && !["", "0", "1"].includes(setting)) {
     throw new UsageError(
-      `RWKV_NATIVE is "${setting}"; expected 0 (off), 1 (required), avx2 or avx512 (that kernel set), or nothing.`,
+      `RWKV_NATIVE is "${setting}"; expected 0 (off), 1 (required), one of ${KERNEL_SETS.join(", ")} ` +
+        `(that kernel set), or nothing.`,
     );
   }
   if (setting === "0") return null;
-  const found = await tryLoad(search, setting === "avx2" || setting === "avx512" ? setting : null);
+  const found = await tryLoad(search, kernelSet);
   if (typeof found !== "string") return found;
   if (setting === "") {
     report(`rwkv: WebAssembly kernels are used: ${found}`);
@@ -73,10 +75,10 @@ async function tryLoad(
   }
   const usable = addon.kernelSets;
   if (asked !== null && !usable.includes(asked)) {
-    return `this processor has no ${asked}; it has ${usable.join(" and ") || "neither avx2 nor avx512"}.`;
+    return `this processor has no ${asked}; it has ${usable.join(" and ") || `none of ${KERNEL_SETS.join(", ")}`}.`;
   }
   const kernelSet = asked ?? usable[0];
-  if (kernelSet === undefined) return "this processor has neither AVX2 nor AVX-512.";
+  if (kernelSet === undefined) return `this processor has none of ${KERNEL_SETS.join(", ")}.`;
   return { addon, kernelSet };
 }
 

@@ -48,12 +48,12 @@ function storeOffset(out: usize, bytes: v128, scale: v128, offset: v128): void {
 }
 
 @inline
-function lowNibbles(bytes: v128): v128 {
+export function lowNibbles(bytes: v128): v128 {
   return v128.and(bytes, i8x16.splat(15));
 }
 
 @inline
-function highNibbles(bytes: v128): v128 {
+export function highNibbles(bytes: v128): v128 {
   return i8x16.shr_u(bytes, 4);
 }
 
@@ -233,8 +233,14 @@ export function decodeQ4(out: usize, p: usize, nBlocks: i32): void {
   }
 }
 
+/** NF4_LEVELS of core/blocks.ts. */
+@inline
+export function nf4Levels(): v128 {
+  return i8x16(-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127);
+}
+
 export function decodeNf4(out: usize, p: usize, nBlocks: i32): void {
-  const levels = i8x16(-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127);
+  const levels = nf4Levels();
   for (let b = 0; b < nBlocks; b++, p += 34, out += 256) {
     const d = f32x4.splat(f16At(p));
     for (let at: usize = 0; at < 32; at += 16) {

@@ -1,5 +1,5 @@
-// Compiles the kernels to WASM, once for a single thread and once for several on shared memory, and writes each in
-// base64 as a module in ../generated: a page needs no second request for them, and no bundler a rule for .wasm files.
+// Compiles the kernels to WASM, for a single thread and for several on shared memory, with and without relaxed SIMD, and
+// writes each in base64 as a module in ../generated: a page needs no second request for them, and no bundler a rule for .wasm files.
 // Does nothing if no source is newer than those modules.
 
 import { Buffer } from "node:buffer";
@@ -11,13 +11,18 @@ const folder = dirname(fileURLToPath(import.meta.url));
 const targetFolder = join(folder, "..", "generated");
 const sources = [join(folder, "..", "abi.ts"), ...readdirSync(folder).map((name) => join(folder, name))];
 
+const RELAXED = ["--enable=relaxed-simd"];
+/** A shared memory must announce its greatest size, here that of the address space. */
+const SHARED = ["--enable=threads", "--sharedMemory", "--maximumMemory=65536"];
+
 const VARIANTS = [
   { entry: "wasm/run.ts", target: join(targetFolder, "kernels.ts"), flags: [] },
+  { entry: "wasm/work.ts", target: join(targetFolder, "kernels-shared.ts"), flags: SHARED },
+  { entry: "wasm/run.ts", target: join(targetFolder, "kernels-relaxed.ts"), flags: RELAXED },
   {
     entry: "wasm/work.ts",
-    target: join(targetFolder, "kernels-shared.ts"),
-    // A shared memory must announce its greatest size, here that of the address space.
-    flags: ["--enable=threads", "--sharedMemory", "--maximumMemory=65536"],
+    target: join(targetFolder, "kernels-relaxed-shared.ts"),
+    flags: [...RELAXED, ...SHARED],
   },
 ];
 

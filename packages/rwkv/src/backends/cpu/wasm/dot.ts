@@ -1,6 +1,6 @@
 // Dot products of f32 rows, one, four, or four by four at a time.
 //
-// There is one order of summation, for these and for all kernels of matvec.ts: over i in increasing order in four lanes,
+// There is one order of summation for matrices in rows: over i in increasing order in four lanes,
 // lane l taking the i with i mod 4 = l, each term a product rounded and then added; at the end of the row missing lanes
 // count as 0; then (l0 + l2) + (l1 + l3). So the bits of a result do not depend on which kernel computed it.
 

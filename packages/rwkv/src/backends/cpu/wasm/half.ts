@@ -76,3 +76,25 @@ export function lowBf16(halves: v128): v128 {
 export function highBf16(halves: v128): v128 {
   return i16x8.shuffle(i16x8.splat(0), halves, 4, 12, 5, 13, 6, 14, 7, 15);
 }
+
+/**
+ * f32 of finite f16 times 2^-112, exactly, from lanes that hold each in their upper half or sign-extended, shifted so
+ * that its sign fills the upper bits and its exponent begins at bit 23. A subnormal f16 gives a subnormal f32, and
+ * infinity a wrong finite number.
+ */
+@inline
+export function scaledHalves(shifted: v128, mask: v128 = i32x4.splat(SCALED_HALVES_MASK)): v128 {
+  return v128.and(shifted, mask);
+}
+
+/** Sign, exponent and mantissa of what `scaledHalves` is given. */
+export const SCALED_HALVES_MASK: i32 = 0x8fffe000;
+
+/** 2^112 */
+export const HALF_SCALE: f32 = 5.192296858534828e33;
+
+/** f32 of the four finite f16 at `p`. */
+@inline
+export function loadHalves(p: usize): v128 {
+  return f32x4.mul(scaledHalves(i32x4.shl(v128.load16x4_s(p), 13)), f32x4.splat(HALF_SCALE));
+}

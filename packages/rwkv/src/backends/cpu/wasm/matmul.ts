@@ -1,24 +1,24 @@
-// Matrix products. One row goes through the kernels of matvec.ts; more rows share a panel of PANEL_ROWS decoded rows of
-// the matrix, so that weights are read and decoded once for all of them. Bias and activation are applied to the finished
-// part of the output. A part is a range of outputs. Contract: ops/ops.ts.
+// Matrix products. Matrices in panels: panel-f32.ts and panel-int8.ts. Of those in rows a few are decoded at a time, for
+// all rows of the step. Bias and activation are applied to the finished part of the output. A part is a range of outputs.
+// Contract: ops/ops.ts.
 
 import {
-  DTYPE_BF16,
-  DTYPE_F16,
-  DTYPE_F32,
-  DTYPE_Q4_0,
-  DTYPE_Q8_0,
+  CONTEXT_INT8_ACTIVATIONS,
+  LAYOUT_ROWS,
   OP_MATMUL_BIAS,
   PANEL_ROWS,
   RECORD_ACTIVATION,
   RECORD_MATRIX_ROW_BYTES,
   RECORD_OP,
+  SCRATCH_ROWS,
 } from "../abi.ts";
 import { decodeRow } from "./decode.ts";
 import { dot, dot4, dot4x2 } from "./dot.ts";
 import { activateSpan } from "./functions.ts";
-import { matvec4Bf16, matvec4F16, matvec4Q4_0, matvec4Q8_0 } from "./matvec.ts";
-import { addressOf, dtypeOf, firstColumn, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
+import { isBlockType } from "./panel-blocks.ts";
+import { multiplyPanelsF32 } from "./panel-f32.ts";
+import { multiplyPanelsInt8 } from "./panel-int8.ts";
+import { addressOf, dtypeOf, firstColumn, layoutOf, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
 import { loadTail, storeTail } from "./simd.ts";
 
 /** nRows rows of x times n f32 rows of w, `stride` bytes apart. */
@@ -38,55 +38,58 @@ function multiplyF32(
     let rows = w;
     let o = 0;
     for (; o + 4 <= n; o += 4, rows += 4 * stride) {
-      const to = out + (<usize>o << 2);
+      const to = out + ((<usize>o) << 2);
       if (isPair) dot4x2(to, outStride, rows, stride, x, xStride, nIn);
       else dot4(to, rows, stride, x, nIn);
     }
     for (; o < n; o++, rows += stride) {
-      const to = out + (<usize>o << 2);
+      const to = out + ((<usize>o) << 2);
       store<f32>(to, dot(rows, x, nIn));
       if (isPair) store<f32>(to + outStride, dot(rows, x + xStride, nIn));
     }
   }
 }
 
-/** Four rows of w in `dtype` times one row. @returns false if there is no kernel for the type or the width */
-@inline
-function matvec4(dtype: i32, out: usize, w: usize, stride: usize, x: usize, nIn: i32): bool {
-  switch (dtype) {
-    case DTYPE_F16:
-      if (nIn & 7) return false;
-      matvec4F16(out, w, stride, x, nIn);
-      return true;
-    case DTYPE_BF16:
-      if (nIn & 7) return false;
-      matvec4Bf16(out, w, stride, x, nIn);
-      return true;
-    case DTYPE_Q8_0:
-      matvec4Q8_0(out, w, stride, x, nIn);
-      return true;
-    case DTYPE_Q4_0:
-      matvec4Q4_0(out, w, stride, x, nIn);
-      return true;
-    default:
-      return false;
+/** n outputs of a matrix in rows, w. @param decoded - room for PANEL_ROWS rows */
+function multiplyRows(
+  dtype: i32,
+  out: usize,
+  outStride: usize,
+  w: usize,
+  stride: usize,
+  n: i32,
+  x: usize,
+  xStride: usize,
+  nRows: i32,
+  nIn: i32,
+  decoded: usize,
+): void {
+  const decodedStride = (<usize>nIn) << 2;
+  // For one row decoded weights are used once: a few stay in the nearest cache.
+  const nTogether = nRows == 1 ? 4 : PANEL_ROWS;
+  for (let o = 0; o < n; o += nTogether) {
+    const nDecoded = min(nTogether, n - o);
+    for (let i = 0; i < nDecoded; i++) {
+      decodeRow(dtype, decoded + <usize>i * decodedStride, w + <usize>(o + i) * stride, nIn);
+    }
+    multiplyF32(out + ((<usize>o) << 2), outStride, decoded, decodedStride, nDecoded, x, xStride, nRows, nIn);
   }
 }
 
 function addBias(out: usize, bias: usize, n: i32): void {
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const at = <usize>i << 2;
+    const at = (<usize>i) << 2;
     v128.store(out + at, f32x4.add(v128.load(bias + at), v128.load(out + at)));
   }
   if (i < n) {
-    const at = <usize>i << 2;
+    const at = (<usize>i) << 2;
     storeTail(out + at, f32x4.add(loadTail(bias + at, n - i), loadTail(out + at, n - i)), n - i);
   }
 }
 
-/** @param panel - room for PANEL_ROWS decoded rows that no other thread uses */
-export function matmul(context: usize, record: usize, part: i32, nParts: i32, panel: usize): void {
+/** @param scratch - the thread's own room, of SCRATCH_ROWS rows of the matrix in f32 and SCRATCH_BYTES */
+export function matmul(context: usize, record: usize, part: i32, nParts: i32, scratch: usize): void {
   const outTensor = operand(context, record, 0);
   const wTensor = operand(context, record, 1);
   const xTensor = operand(context, record, 2);
@@ -101,33 +104,24 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, pa
   const first = firstColumn(record, widthOf(outTensor), part, nParts);
   const end = firstColumn(record, widthOf(outTensor), part + 1, nParts);
   const n = end - first;
+  // Parts begin with a panel.
   const w = addressOf(wTensor) + <usize>first * stride;
-  const out = addressOf(outTensor) + (<usize>first << 2);
+  const out = addressOf(outTensor) + ((<usize>first) << 2);
 
-  if (dtype == DTYPE_F32) {
-    for (let o = 0; o < n; o += PANEL_ROWS) {
-      const to = out + (<usize>o << 2);
-      multiplyF32(to, outStride, w + <usize>o * stride, stride, min(PANEL_ROWS, n - o), x, xStride, nRows, nIn);
-    }
+  if (layoutOf(wTensor) == LAYOUT_ROWS) {
+    multiplyRows(dtype, out, outStride, w, stride, n, x, xStride, nRows, nIn, scratch);
   } else {
-    const panelStride = <usize>nIn << 2;
-    let o = 0;
-    if (nRows == 1) {
-      while (o + 4 <= n && matvec4(dtype, out + (<usize>o << 2), w + <usize>o * stride, stride, x, nIn)) o += 4;
-    }
-    // For one row a panel is used once: a small one stays in the nearest cache.
-    const panelRows = nRows == 1 ? 4 : PANEL_ROWS;
-    for (; o < n; o += panelRows) {
-      const nPanel = min(panelRows, n - o);
-      for (let i = 0; i < nPanel; i++) {
-        decodeRow(dtype, panel + <usize>i * panelStride, w + <usize>(o + i) * stride, nIn);
-      }
-      multiplyF32(out + (<usize>o << 2), outStride, panel, panelStride, nPanel, x, xStride, nRows, nIn);
+    const panelBytes = <usize>PANEL_ROWS * stride;
+    const last = scratch + <usize>nIn * 4 * SCRATCH_ROWS;
+    if (load<i32>(context, CONTEXT_INT8_ACTIVATIONS) && isBlockType(dtype)) {
+      multiplyPanelsInt8(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);
+    } else {
+      multiplyPanelsF32(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);
     }
   }
 
   const hasBias = load<i32>(record, RECORD_OP) == OP_MATMUL_BIAS;
-  const bias = hasBias ? addressOf(operand(context, record, 3)) + (<usize>first << 2) : 0;
+  const bias = hasBias ? addressOf(operand(context, record, 3)) + ((<usize>first) << 2) : 0;
   const activation = load<i32>(record, RECORD_ACTIVATION);
   for (let row = 0; row < nRows; row++) {
     const to = out + <usize>row * outStride;

@@ -18,6 +18,7 @@ import {
   TENSOR_ADDRESS,
   TENSOR_BYTES,
   TENSOR_DTYPE,
+  TENSOR_LAYOUT,
   TENSOR_ROW_BYTES,
   TENSOR_WIDTH,
 } from "../abi.ts";
@@ -51,6 +52,11 @@ export function rowBytesOf(tensor: usize): usize {
 @inline
 export function dtypeOf(tensor: usize): i32 {
   return load<i32>(tensor, TENSOR_DTYPE);
+}
+
+@inline
+export function layoutOf(tensor: usize): i32 {
+  return load<i32>(tensor, TENSOR_LAYOUT);
 }
 
 /**

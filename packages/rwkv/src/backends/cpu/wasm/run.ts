@@ -2,9 +2,9 @@
 // threads may run one module on one memory.
 
 import {
-  CONTEXT_PANELS,
-  CONTEXT_PANEL_BYTES,
   CONTEXT_RECORDS,
+  CONTEXT_SCRATCH,
+  CONTEXT_SCRATCH_BYTES,
   OP_ACTIVATE,
   OP_ADD_BONUS,
   OP_GROUP_NORM,
@@ -25,10 +25,11 @@ import { activate, elementwise, selectRows } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { addBonus, groupNorm, l2NormHeads, layerNorm } from "./norms.ts";
 import { shiftDelta, tokenShift } from "./shift.ts";
+import { isFinitePanels, pack } from "./pack.ts";
 import { wkv4, wkv6, wkv7 } from "./wkv.ts";
 
 @inline
-function runRecord(context: usize, record: usize, part: i32, nParts: i32, panel: usize): void {
+function runRecord(context: usize, record: usize, part: i32, nParts: i32, scratch: usize): void {
   switch (load<i32>(record, RECORD_OP)) {
     case OP_LAYER_NORM:
       layerNorm(context, record, part, nParts);
@@ -44,7 +45,7 @@ function runRecord(context: usize, record: usize, part: i32, nParts: i32, panel:
       break;
     case OP_MATMUL:
     case OP_MATMUL_BIAS:
-      matmul(context, record, part, nParts, panel);
+      matmul(context, record, part, nParts, scratch);
       break;
     case OP_ACTIVATE:
       activate(context, record, part, nParts);
@@ -78,8 +79,11 @@ function runRecord(context: usize, record: usize, part: i32, nParts: i32, panel:
  */
 export function run(context: usize, first: i32, last: i32, part: i32, nParts: i32, thread: i32): void {
   const records = load<usize>(context, CONTEXT_RECORDS);
-  const panel = load<usize>(context, CONTEXT_PANELS) + <usize>thread * load<usize>(context, CONTEXT_PANEL_BYTES);
+  const scratch = load<usize>(context, CONTEXT_SCRATCH) + <usize>thread * load<usize>(context, CONTEXT_SCRATCH_BYTES);
   for (let i = first; i < last; i++) {
-    runRecord(context, records + <usize>i * RECORD_BYTES, part, nParts, panel);
+    runRecord(context, records + <usize>i * RECORD_BYTES, part, nParts, scratch);
   }
 }
+
+// For the host, which keeps the weights.
+export { isFinitePanels, pack };

@@ -18,6 +18,16 @@ export function storeTail(p: usize, v: v128, n: i32): void {
   if (n > 2) v128.store_lane<u32>(p, v, 2, 8);
 }
 
+/**
+ * A constant that stays in a register over a loop: engines (V8 11 and 13) make what they know to be constant anew for
+ * each use. @param room - 16 bytes to overwrite
+ */
+@inline
+export function kept(constant: v128, room: usize): v128 {
+  v128.store(room, constant);
+  return v128.load(room);
+}
+
 /** (l0 + l2) + (l1 + l3), in lane 0. */
 @inline
 export function sumLanes(v: v128): v128 {

@@ -16,7 +16,7 @@ import {
   RECORD_BARRIER,
   RECORD_BYTES,
 } from "../abi.ts";
-import { run } from "./run.ts";
+import { isFinitePanels, pack, run } from "./run.ts";
 
 /**
  * Looks at a word before sleeping, some hundred microseconds of them at a barrier: threads with equal work arrive that
@@ -87,5 +87,5 @@ export function step(context: usize, thread: i32): void {
   meet(control, nThreads, true);
 }
 
-// For the calling thread, which runs short steps alone.
-export { run };
+// For the calling thread, which keeps the weights and runs short steps alone.
+export { isFinitePanels, pack, run };

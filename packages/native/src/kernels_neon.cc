@@ -1,0 +1,32 @@
+// The NEON kernel set as every processor of aarch64 can run it: the sources of kernels/ compiled for its instructions.
+// Nothing here may be an inline function of another header, which the linker could mix with the other set.
+
+#include <arm_neon.h>
+
+#include "abi.h"
+#include "kernel_set.h"
+
+#define INLINE [[gnu::always_inline]] static inline
+/** Of loops over registers, which must not become loops over memory. */
+#define UNROLL _Pragma("GCC unroll 16")
+
+namespace rwkv::neon {
+
+#include "kernels/types.h"
+#include "kernels/vector_neon.h"
+#include "kernels/record.h"
+#include "kernels/functions.h"
+#include "kernels/pointwise.h"
+#include "kernels/norms.h"
+#include "kernels/wkv.h"
+#include "kernels/panel_blocks.h"
+#include "kernels/pack.h"
+#include "kernels/matmul.h"
+#include "kernels/activations.h"
+#include "kernels/matmul_int8.h"
+#include "kernels/run.h"
+
+extern const KernelSet KERNELS;
+const KernelSet KERNELS{"neon", pack, scratchBytes, run};
+
+}  // namespace rwkv::neon
