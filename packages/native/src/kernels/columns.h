@@ -148,6 +148,12 @@ template <size_t ROWS>
 static ActiveInputs listActive(uint32_t* inputs, const ColumnRows<ROWS>& rows, size_t nIn) {
   size_t n = 0;
   size_t nActive = 0;
+  if constexpr (ROWS == 1) {
+    forVectors(nIn, [&](size_t k, size_t nHere) {
+      n += listNonZero(inputs + n, loadUpTo(rows.x + k, nHere), static_cast<uint32_t>(k));
+    });
+    return {inputs, n, nIn - n};
+  }
   for (size_t k = 0; k < nIn; k++) {
     size_t nHere = 0;
     for (size_t r = 0; r < ROWS; r++) nHere += rows.x[r * rows.xStride + k] != 0;
@@ -317,19 +323,26 @@ static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows,
       isInvalid += rounded[r].scaledSum - rounded[r].scaledSum;
     }
     const uint32_t first = n;
-    for (size_t i = 0; i < BLOCK; i++) {
-      size_t nHere = 0;
-      for (size_t r = 0; r < ROWS; r++) {
-        valueAt(n, r) = rounded[r].values[i];
-        nHere += rounded[r].values[i] != 0;
+    if constexpr (ROWS == 1) {
+      n += listNonZero(inputs + n, values + n, rounded[0].values, static_cast<uint32_t>(k));
+      nActive += n - first;
+    } else {
+      for (size_t i = 0; i < BLOCK; i++) {
+        size_t nHere = 0;
+        for (size_t r = 0; r < ROWS; r++) {
+          valueAt(n, r) = rounded[r].values[i];
+          nHere += rounded[r].values[i] != 0;
+        }
+        inputs[n] = static_cast<uint32_t>(k + i);
+        n += nHere != 0;
+        nActive += nHere;
       }
-      inputs[n] = static_cast<uint32_t>(k + i);
-      n += nHere != 0;
-      nActive += nHere;
     }
     if (n == first) {
       // A block with NaN or infinity has no values, but a scale that must not be lost.
       if (isInvalid == 0) continue;
+      inputs[n] = static_cast<uint32_t>(k);
+      for (size_t r = 0; r < ROWS; r++) valueAt(n, r) = 0;
       n++;
     }
     for (uint32_t i = n; i < n + 3; i++) {

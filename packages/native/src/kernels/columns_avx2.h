@@ -61,3 +61,24 @@ INLINE void bytesStore(char* p, Bytes b) {
   _mm256_storeu_si256(q, b.low);
   _mm256_storeu_si256(q + 1, b.high);
 }
+
+/** Writes the numbers of the lanes that are not zero (NaN is none) to `inputs`, lane 0 being `k`; returns how many. */
+INLINE size_t listNonZero(uint32_t* inputs, V x, uint32_t k) {
+  const int isListed = _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+  size_t n = 0;
+  UNROLL for (uint32_t i = 0; i < 8; i++) {
+    inputs[n] = k + i;
+    n += isListed >> i & 1;
+  }
+  return n;
+}
+/** Likewise those of 32 bytes, with the bytes. There is room for 16 more of both than are found. */
+INLINE uint32_t listNonZero(uint32_t* inputs, int8_t* values, const int8_t* x, uint32_t k) {
+  uint32_t n = 0;
+  for (uint32_t i = 0; i < 32; i++) {
+    inputs[n] = k + i;
+    values[n] = x[i];
+    n += x[i] != 0;
+  }
+  return n;
+}
