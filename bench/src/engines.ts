@@ -71,6 +71,8 @@ export interface RwkvOptions extends Work {
   readonly threads: number;
   readonly batch?: number;
   readonly repeat?: number;
+  /** Default true. */
+  readonly skipZeros?: boolean;
 }
 
 /** Measurements by `rwkv bench`. */
@@ -79,12 +81,13 @@ export async function runRwkv(
   { node, native }: Omit<Kernels, "name">,
   options: RwkvOptions,
 ): Promise<BenchReport> {
-  const { threads, promptTokens, decodeTokens, batch = 1, repeat = 1 } = options;
+  const { threads, promptTokens, decodeTokens, batch = 1, repeat = 1, skipZeros = true } = options;
   const args = [
     RWKV,
     ...["bench", "--json", "--repeat", String(repeat), "--model", model, "--threads", String(threads)],
     ...["--prompt-tokens", String(promptTokens), "--decode-tokens", String(decodeTokens)],
     ...["--batch", String(batch)],
+    ...(skipZeros ? [] : ["--no-skip-zeros"]),
   ];
   return JSON.parse(await runNode(args, { RWKV_NATIVE: native }, node)) as BenchReport;
 }
@@ -127,11 +130,11 @@ async function findLts(): Promise<string> {
   return (await runProgram("npm", args, {})).trim();
 }
 
-export function rwkvEngine(kernels: Kernels, threads: number): Engine {
+export function rwkvEngine(kernels: Kernels, threads: number, skipZeros = true): Engine {
   return {
-    name: `rwkv ${kernels.name}`,
+    name: `rwkv ${kernels.name}${skipZeros ? "" : ", zeros read"}`,
     async measure(model, work) {
-      const report = await runRwkv(model, kernels, { ...work, threads });
+      const report = await runRwkv(model, kernels, { ...work, threads, skipZeros });
       const decodeTokensPerSecond = report.decode.tokensPerSecond.median;
       const bound = report.decodeBoundTokensPerSecond;
       return {

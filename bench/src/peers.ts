@@ -151,7 +151,10 @@ async function entrantsOf(
   const model = await randomModel(MODELS_FOLDER, shape, dtype);
   const ours = kernels.flatMap((one) => {
     const engine = rwkvEngine(one, threads);
+    // The kernels that skip zeros, once more without.
+    const dense = one.native === "1" ? [rwkvEngine(one, threads, false)] : [];
     return [
+      ...dense.map((other) => ({ engine: other, isPeer: false, label: other.name, model })),
       { engine, isPeer: false, label: engine.name, model },
       ...own.map((file) => ({
         engine,
