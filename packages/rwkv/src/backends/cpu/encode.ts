@@ -168,9 +168,9 @@ export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, a
 /** Room behind the rows: 16 outputs of four rows. */
 const SCRATCH_TAIL_BYTES = 256;
 
-/** Inputs of the widest matrix. */
+/** Inputs of the widest matrix, or as many as the headers of lists of inputs take room for (wasm/columns.ts). */
 function widestMatrix(commands: readonly ScheduledCommand[]): number {
-  let widest = 0;
+  let widest = 4;
   for (const command of commands) {
     if (isMatmul(command)) widest = Math.max(widest, rowElements(command.operands[2]!));
   }

@@ -64,14 +64,18 @@ class WasmHost implements ProgramHost {
     this.#open("the program");
   }
 
-  /** Matrices are kept in panels, unless they have f16 numbers that are not finite, which only kernels of rows heed. */
-  placeWeight({ name, shape, dtype }: WeightUpload): WeightPlace {
+  /**
+   * Matrices are kept in panels, or in columns if their inputs are mostly zero, unless they have f16 numbers that are not
+   * finite, which only kernels of rows heed.
+   */
+  placeWeight({ name, shape, dtype, hasSparseInputs = false }: WeightUpload): WeightPlace {
     const what = `weight "${name}"`;
     const [nOut = 1, nIn] = shape;
     const rowsByteLength = byteLengthOf(dtype, shape);
-    let layout: WeightLayout = nIn !== undefined && hasLayouts(dtype) ? "panels" : "rows";
+    const packed = hasSparseInputs ? "columns" : "panels";
+    let layout: WeightLayout = nIn !== undefined && hasLayouts(dtype) ? packed : "rows";
     const byteLength = layout === "rows" ? rowsByteLength : layoutByteLength(layout, dtype, shape);
-    // Rows that fill up the last panel are not counted: they are few.
+    // Rows that fill up the last panel or segment of outputs are not counted: they are few.
     const most = this.#mostWeightBytes;
     if (rowsByteLength > most) {
       throw new DeviceError(
@@ -98,13 +102,20 @@ class WasmHost implements ProgramHost {
         if (layout === "rows") return;
         const packing = await this.#packingIn(memory);
         const rowBytes = rowsByteLength / nOut;
+        const number = dtypeNumber(dtype);
         if (order === "rows") {
-          const scratch = arena.allocate(PANEL_OUTPUTS * rowBytes, "room to pack weights in");
-          packing.pack(dtypeNumber(dtype), address, nOut, rowBytes, scratch);
+          const rowsAside = layout === "columns" ? nOut : PANEL_OUTPUTS;
+          const scratch = arena.allocate(rowsAside * rowBytes, "room to pack weights in");
+          if (layout === "columns") packing.packColumns(number, address, nOut, nIn!, rowBytes, scratch);
+          else packing.pack(number, address, nOut, rowBytes, scratch);
           arena.free(scratch);
         }
-        if (packing.isFinitePanels(dtypeNumber(dtype), address, byteLength) === 0) {
-          unpackMatrix("panels", dtype, shape, bytes("panels").slice(), bytes("rows"));
+        const isFinite =
+          layout === "columns"
+            ? packing.isFiniteColumns(number, address, nOut, nIn!)
+            : packing.isFinitePanels(number, address, byteLength);
+        if (isFinite === 0) {
+          unpackMatrix(layout, dtype, shape, bytes(layout).slice(), bytes("rows"));
           layout = "rows";
         }
       },

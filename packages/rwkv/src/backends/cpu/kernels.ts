@@ -13,10 +13,19 @@ export type RunKernels = (
   thread: number,
 ) => void;
 
-/** What a host does to the weights of a program; see wasm/pack.ts. */
+/** What a host does to the weights of a program; see wasm/pack.ts and wasm/pack-columns.ts. */
 export interface Packing {
   pack(dtype: number, matrix: number, nOut: number, rowBytes: number, scratch: number): void;
   isFinitePanels(dtype: number, matrix: number, byteLength: number): number;
+  packColumns(
+    dtype: number,
+    matrix: number,
+    nOut: number,
+    nIn: number,
+    rowBytes: number,
+    scratch: number,
+  ): void;
+  isFiniteColumns(dtype: number, matrix: number, nOut: number, nIn: number): number;
 }
 
 /** Instructions that kernels are made of. */

@@ -1,9 +1,10 @@
-// Matrix products. Matrices in panels: panel-f32.ts and panel-int8.ts. Of those in rows a few are decoded at a time, for
-// all rows of the step. Bias and activation are applied to the finished part of the output. A part is a range of outputs.
-// Contract: ops/ops.ts.
+// Matrix products. Matrices in panels: panel-f32.ts and panel-int8.ts; in columns: columns-run.ts. Of those in rows a few
+// are decoded at a time, for all rows of the step. Bias and activation are applied to the finished part of the output. A
+// part is a range of outputs. Contract: ops/ops.ts.
 
 import {
   CONTEXT_INT8_ACTIVATIONS,
+  LAYOUT_COLUMNS,
   LAYOUT_ROWS,
   OP_MATMUL_BIAS,
   PANEL_ROWS,
@@ -12,13 +13,14 @@ import {
   RECORD_OP,
   SCRATCH_ROWS,
 } from "../abi.ts";
+import { multiplyColumns } from "./columns-run.ts";
 import { decodeRow } from "./decode.ts";
 import { dot, dot4, dot4x2 } from "./dot.ts";
 import { activateSpan } from "./functions.ts";
 import { isBlockType } from "./panel-blocks.ts";
 import { multiplyPanelsF32 } from "./panel-f32.ts";
 import { multiplyPanelsInt8 } from "./panel-int8.ts";
-import { addressOf, dtypeOf, firstColumn, layoutOf, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
+import { addressOf, countInputs, dtypeOf, firstColumn, layoutOf, nRowsOf, operand, rowBytesOf, widthOf } from "./record.ts";
 import { loadTail, storeTail } from "./simd.ts";
 
 /** nRows rows of x times n f32 rows of w, `stride` bytes apart. */
@@ -108,12 +110,34 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, sc
   const w = addressOf(wTensor) + <usize>first * stride;
   const out = addressOf(outTensor) + ((<usize>first) << 2);
 
-  if (layoutOf(wTensor) == LAYOUT_ROWS) {
+  const layout = layoutOf(wTensor);
+  const isInt8 = load<i32>(context, CONTEXT_INT8_ACTIVATIONS) != 0 && isBlockType(dtype);
+  if (layout == LAYOUT_COLUMNS) {
+    if (n == 0) return;
+    const matrix = addressOf(wTensor);
+    const nOut = widthOf(outTensor);
+    const nZeros = multiplyColumns(
+      dtype,
+      isInt8,
+      out,
+      outStride,
+      matrix,
+      nOut,
+      first,
+      n,
+      x,
+      xStride,
+      nRows,
+      nIn,
+      scratch,
+    );
+    if (first == 0) countInputs(context, <i64>nRows * <i64>nIn, nZeros);
+  } else if (layout == LAYOUT_ROWS) {
     multiplyRows(dtype, out, outStride, w, stride, n, x, xStride, nRows, nIn, scratch);
   } else {
     const panelBytes = <usize>PANEL_ROWS * stride;
     const last = scratch + <usize>nIn * 4 * SCRATCH_ROWS;
-    if (load<i32>(context, CONTEXT_INT8_ACTIVATIONS) && isBlockType(dtype)) {
+    if (isInt8) {
       multiplyPanelsInt8(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);
     } else {
       multiplyPanelsF32(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);

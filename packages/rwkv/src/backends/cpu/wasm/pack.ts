@@ -77,7 +77,7 @@ export function pack(dtype: i32, matrix: usize, nOut: i32, rowBytes: usize, scra
 
 /** Lanes are not 0 where the f16 is infinite or NaN. */
 @inline
-function notFinite(p: usize): v128 {
+export function notFinite(p: usize): v128 {
   const exponent = i16x8.splat(0x7c00);
   return i16x8.eq(v128.and(v128.load(p), exponent), exponent);
 }

@@ -10,10 +10,10 @@ import { scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
 import { decodePanel, F16_RESULT_SCALE } from "./panel-decode.ts";
 import { kept } from "./simd.ts";
 
-const F16_INPUT_SCALE: f32 = 72057594037927936;
+export const F16_INPUT_SCALE: f32 = 72057594037927936;
 
 @inline
-function addProduct(sum: v128, a: v128, b: v128): v128 {
+export function addProduct(sum: v128, a: v128, b: v128): v128 {
   return f32x4.add(sum, f32x4.mul(a, b));
 }
 

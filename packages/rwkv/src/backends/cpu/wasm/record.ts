@@ -1,6 +1,7 @@
 // How a kernel finds its tensors, rows and attributes through the context and its record. The layout is that of ../abi.ts.
 
 import {
+  CONTEXT_INPUTS,
   CONTEXT_LOGIT_ROWS,
   CONTEXT_N_LOGIT_ROWS,
   CONTEXT_N_RUNS,
@@ -8,6 +9,7 @@ import {
   CONTEXT_OPERANDS,
   CONTEXT_RUNS,
   CONTEXT_TENSORS,
+  CONTEXT_ZERO_INPUTS,
   RECORD_FIRST_OPERAND,
   RECORD_GRANULE,
   RECORD_IS_LOGIT,
@@ -66,6 +68,13 @@ export function layoutOf(tensor: usize): i32 {
 @inline
 export function firstColumn(record: usize, width: i32, part: i32, nParts: i32): i32 {
   return partStart(width, load<i32>(record, RECORD_GRANULE), part, nParts);
+}
+
+/** Adds to what CONTEXT_INPUTS and CONTEXT_ZERO_INPUTS count; for one thread of each record. */
+@inline
+export function countInputs(context: usize, nInputs: i64, nZeros: i64): void {
+  store<i64>(context, load<i64>(context, CONTEXT_INPUTS) + nInputs, CONTEXT_INPUTS);
+  store<i64>(context, load<i64>(context, CONTEXT_ZERO_INPUTS) + nZeros, CONTEXT_ZERO_INPUTS);
 }
 
 /** Rows that the record works on in this step. */

@@ -25,6 +25,7 @@ import { activate, elementwise, selectRows } from "./elementwise.ts";
 import { matmul } from "./matmul.ts";
 import { addBonus, groupNorm, l2NormHeads, layerNorm } from "./norms.ts";
 import { shiftDelta, tokenShift } from "./shift.ts";
+import { isFiniteColumns, packColumns } from "./pack-columns.ts";
 import { isFinitePanels, pack } from "./pack.ts";
 import { wkv4, wkv6, wkv7 } from "./wkv.ts";
 
@@ -86,4 +87,4 @@ export function run(context: usize, first: i32, last: i32, part: i32, nParts: i3
 }
 
 // For the host, which keeps the weights.
-export { isFinitePanels, pack };
+export { isFiniteColumns, isFinitePanels, pack, packColumns };

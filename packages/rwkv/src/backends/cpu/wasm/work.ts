@@ -16,7 +16,7 @@ import {
   RECORD_BARRIER,
   RECORD_BYTES,
 } from "../abi.ts";
-import { isFinitePanels, pack, run } from "./run.ts";
+import { isFiniteColumns, isFinitePanels, pack, packColumns, run } from "./run.ts";
 
 /**
  * Looks at a word before sleeping, some hundred microseconds of them at a barrier: threads with equal work arrive that
@@ -88,4 +88,4 @@ export function step(context: usize, thread: i32): void {
 }
 
 // For the calling thread, which keeps the weights and runs short steps alone.
-export { isFinitePanels, pack, run };
+export { isFiniteColumns, isFinitePanels, pack, packColumns, run };
