@@ -97,7 +97,7 @@ describe.each([WASM, ...NATIVE])("products with sparse inputs, $name", ({ name, 
     }
   });
 
-  test("zero inputs are counted where a program skips any, by native kernels in steps of few rows", async () => {
+  test("zero inputs are counted where a program skips any, in steps of few rows", async () => {
     const backend = await create();
     for (const [dtype, activations] of [
       ["f16", "f32"],
@@ -107,9 +107,13 @@ describe.each([WASM, ...NATIVE])("products with sparse inputs, $name", ({ name, 
       const program = await productOf(backend, dtype, 100, activations, true);
       const slot = program.createSlot();
       const [few, many] = [rowsWithZeros(2, 0.5), rowsWithZeros(64, 0.5)];
-      const counted = name === WASM.name ? [few, many, few] : [few, few];
-      const nInputs = counted.reduce((sum, { length }) => sum + length, 0);
-      const nZeros = counted.reduce((sum, rows) => sum + rows.filter((x) => x === 0).length, 0);
+      const nInputs = 2 * few.length;
+      const nZeros = 2 * few.filter((x) => x === 0).length;
+      if (name === WASM.name && isQuantized(dtype)) {
+        expect(program.zeroInputs()).toBeNull();
+        program.dispose();
+        continue;
+      }
       expect(program.zeroInputs()).toEqual({ nInputs: 0, nZeros: 0 });
       for (const rows of [few, many, few]) await stepAll(program, slot, rows, N_IN);
       const counts = program.zeroInputs()!;

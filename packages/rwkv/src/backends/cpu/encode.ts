@@ -165,12 +165,12 @@ export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, a
   arena.words[(tensors + tensor.index * abi.TENSOR_BYTES + abi.TENSOR_ADDRESS) / 4] = address;
 }
 
-/** Room behind the rows: 16 outputs of four rows. */
+/** Room behind the rows: 16 outputs of four rows, or 64 of one. */
 const SCRATCH_TAIL_BYTES = 256;
 
-/** Inputs of the widest matrix, or as many as the headers of lists of inputs take room for (wasm/columns.ts). */
+/** Inputs of the widest matrix. */
 function widestMatrix(commands: readonly ScheduledCommand[]): number {
-  let widest = 4;
+  let widest = 0;
   for (const command of commands) {
     if (isMatmul(command)) widest = Math.max(widest, rowElements(command.operands[2]!));
   }

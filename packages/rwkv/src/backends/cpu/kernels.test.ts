@@ -19,17 +19,17 @@ test("all modules of kernels together are far below 1 MB, and below 120 kB compr
   expect(compressed).toBeLessThan(120_000);
 });
 
-test("the kernels import one memory and export a few functions, and hold no static data", async () => {
+test("the kernels import one memory and export five functions, and hold no static data", async () => {
   const bytes = bytesOf(KERNELS_BASE64);
   const module = await WebAssembly.compile(bytes);
   expect(WebAssembly.Module.imports(module)).toEqual([{ module: "env", name: "memory", kind: "memory" }]);
   const functions = WebAssembly.Module.exports(module).filter(({ kind }) => kind === "function");
-  expect(functions.map(({ name }) => name).sort()).toEqual([
+  expect(functions.map(({ name }) => name)).toEqual([
+    "run",
     "isFiniteColumns",
     "isFinitePanels",
     "pack",
     "packColumns",
-    "run",
   ]);
   expect(sectionIds(bytes)).not.toContain(GLOBALS);
   expect(sectionIds(bytes)).not.toContain(DATA);

@@ -17,15 +17,8 @@ export type RunKernels = (
 export interface Packing {
   pack(dtype: number, matrix: number, nOut: number, rowBytes: number, scratch: number): void;
   isFinitePanels(dtype: number, matrix: number, byteLength: number): number;
-  packColumns(
-    dtype: number,
-    matrix: number,
-    nOut: number,
-    nIn: number,
-    rowBytes: number,
-    scratch: number,
-  ): void;
-  isFiniteColumns(dtype: number, matrix: number, nOut: number, nIn: number): number;
+  packColumns(dtype: number, matrix: number, nOut: number, nIn: number, scratch: number): void;
+  isFiniteColumns(dtype: number, matrix: number, byteLength: number): number;
 }
 
 /** Instructions that kernels are made of. */

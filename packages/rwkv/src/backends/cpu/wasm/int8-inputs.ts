@@ -58,7 +58,7 @@ function sumOfNegatives(rounded: usize): i32 {
 }
 
 /** Writes a rounded block where a row of a tile has it. */
-export function arrange(dtype: i32, to: usize, nRows: usize, row: usize, rounded: usize): void {
+function arrange(dtype: i32, to: usize, nRows: usize, row: usize, rounded: usize): void {
   const sum = load<i32>(rounded, ROUNDED_SUM);
   const scale = load<f32>(rounded, ROUNDED_SCALE);
   const words = to + 4 * row;

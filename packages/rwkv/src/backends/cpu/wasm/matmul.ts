@@ -1,4 +1,4 @@
-// Matrix products. Matrices in panels: panel-f32.ts and panel-int8.ts; in columns: columns-run.ts. Of those in rows a few
+// Matrix products. Matrices in panels: panel-f32.ts and panel-int8.ts; in columns: columns.ts. Of those in rows a few
 // are decoded at a time, for all rows of the step. Bias and activation are applied to the finished part of the output. A
 // part is a range of outputs. Contract: ops/ops.ts.
 
@@ -13,7 +13,7 @@ import {
   RECORD_OP,
   SCRATCH_ROWS,
 } from "../abi.ts";
-import { multiplyColumns } from "./columns-run.ts";
+import { multiplyColumns } from "./columns.ts";
 import { decodeRow } from "./decode.ts";
 import { dot, dot4, dot4x2 } from "./dot.ts";
 import { activateSpan } from "./functions.ts";
@@ -111,14 +111,12 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, sc
   const out = addressOf(outTensor) + ((<usize>first) << 2);
 
   const layout = layoutOf(wTensor);
-  const isInt8 = load<i32>(context, CONTEXT_INT8_ACTIVATIONS) != 0 && isBlockType(dtype);
+  const last = scratch + <usize>nIn * 4 * SCRATCH_ROWS;
   if (layout == LAYOUT_COLUMNS) {
-    if (n == 0) return;
     const matrix = addressOf(wTensor);
     const nOut = widthOf(outTensor);
     const nZeros = multiplyColumns(
       dtype,
-      isInt8,
       out,
       outStride,
       matrix,
@@ -130,14 +128,14 @@ export function matmul(context: usize, record: usize, part: i32, nParts: i32, sc
       nRows,
       nIn,
       scratch,
+      last,
     );
-    if (first == 0) countInputs(context, <i64>nRows * <i64>nIn, nZeros);
+    if (nZeros >= 0 && first == 0 && n > 0) countInputs(context, <i64>nRows * <i64>nIn, nZeros);
   } else if (layout == LAYOUT_ROWS) {
     multiplyRows(dtype, out, outStride, w, stride, n, x, xStride, nRows, nIn, scratch);
   } else {
     const panelBytes = <usize>PANEL_ROWS * stride;
-    const last = scratch + <usize>nIn * 4 * SCRATCH_ROWS;
-    if (isInt8) {
+    if (load<i32>(context, CONTEXT_INT8_ACTIVATIONS) && isBlockType(dtype)) {
       multiplyPanelsInt8(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);
     } else {
       multiplyPanelsF32(dtype, out, outStride, w, panelBytes, n, x, xStride, nRows, nIn, scratch, last);

@@ -18,8 +18,8 @@ import {
 /** What sums over products with decoded f16 lack. */
 export const F16_RESULT_SCALE: f32 = 72057594037927936;
 
-function decodeF32(to: usize, panel: usize, n: i32, halfBytes: usize): void {
-  for (let i = 0; i < n; i++, to += 32, panel += 64) {
+function decodeF32(to: usize, panel: usize, stride: usize, n: i32, halfBytes: usize): void {
+  for (let i = 0; i < n; i++, to += 32, panel += stride) {
     v128.store(to, v128.load(panel));
     v128.store(to, v128.load(panel, 16), 16);
     v128.store(to + halfBytes, v128.load(panel, 32));
@@ -29,12 +29,12 @@ function decodeF32(to: usize, panel: usize, n: i32, halfBytes: usize): void {
 
 /** 2^-56 times four f16. */
 @inline
-function rescaledHalves(p: usize): v128 {
+export function rescaledHalves(p: usize): v128 {
   return f32x4.mul(scaledHalves(i32x4.shl(v128.load16x4_s(p), 13)), f32x4.splat(F16_RESULT_SCALE));
 }
 
-function decodeF16(to: usize, panel: usize, n: i32, halfBytes: usize): void {
-  for (let i = 0; i < n; i++, to += 32, panel += 32) {
+function decodeF16(to: usize, panel: usize, stride: usize, n: i32, halfBytes: usize): void {
+  for (let i = 0; i < n; i++, to += 32, panel += stride) {
     v128.store(to, rescaledHalves(panel));
     v128.store(to, rescaledHalves(panel + 8), 16);
     v128.store(to + halfBytes, rescaledHalves(panel + 16));
@@ -42,8 +42,8 @@ function decodeF16(to: usize, panel: usize, n: i32, halfBytes: usize): void {
   }
 }
 
-function decodeBf16(to: usize, panel: usize, n: i32, halfBytes: usize): void {
-  for (let i = 0; i < n; i++, to += 32, panel += 32) {
+function decodeBf16(to: usize, panel: usize, stride: usize, n: i32, halfBytes: usize): void {
+  for (let i = 0; i < n; i++, to += 32, panel += stride) {
     const first = v128.load(panel);
     const second = v128.load(panel, 16);
     v128.store(to, lowBf16(first));
@@ -98,18 +98,21 @@ function decodeBlocks(dtype: i32, to: usize, panel: usize, n: i32, halfBytes: us
   }
 }
 
-/** Writes the panel's two halves of n inputs each to `to`. */
-export function decodePanel(dtype: i32, to: usize, panel: usize, n: i32): void {
+/**
+ * Writes the panel's two halves of n inputs each to `to`.
+ * @param stride - of plain types the bytes from one input to the next
+ */
+export function decodePanel(dtype: i32, to: usize, panel: usize, stride: usize, n: i32): void {
   const halfBytes = (<usize>n) << 5;
   switch (dtype) {
     case DTYPE_F32:
-      decodeF32(to, panel, n, halfBytes);
+      decodeF32(to, panel, stride, n, halfBytes);
       return;
     case DTYPE_F16:
-      decodeF16(to, panel, n, halfBytes);
+      decodeF16(to, panel, stride, n, halfBytes);
       return;
     case DTYPE_BF16:
-      decodeBf16(to, panel, n, halfBytes);
+      decodeBf16(to, panel, stride, n, halfBytes);
       return;
     default:
       decodeBlocks(dtype, to, panel, n, halfBytes);

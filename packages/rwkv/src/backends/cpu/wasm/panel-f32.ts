@@ -198,6 +198,12 @@ function multiplyVector(
   return true;
 }
 
+/** Bytes from one input to the next in a panel of a plain type. */
+@inline
+function inputBytes(dtype: i32): usize {
+  return dtype == DTYPE_F32 ? 4 * PANEL_ROWS : 2 * PANEL_ROWS;
+}
+
 /**
  * n outputs of nRows rows.
  * @param scratch - room for a decoded panel
@@ -218,20 +224,58 @@ export function multiplyPanelsF32(
   last: usize,
 ): void {
   if (nRows == 1 && multiplyVector(dtype, out, panels, panelBytes, n, x, nIn, scratch, last)) return;
+  multiplyDecoded(
+    dtype,
+    out,
+    outStride,
+    panels,
+    panelBytes,
+    inputBytes(dtype),
+    n,
+    x,
+    xStride,
+    nRows,
+    nIn,
+    scratch,
+    last,
+  );
+}
+
+/**
+ * As `multiplyPanelsF32`, decoding 16 outputs for all rows.
+ * @param panels - the weights of the first 16 outputs and of the first input
+ * @param panelBytes - from there to the next 16 outputs
+ * @param stride - of plain types the bytes from one input to the next
+ */
+export function multiplyDecoded(
+  dtype: i32,
+  out: usize,
+  outStride: usize,
+  panels: usize,
+  panelBytes: usize,
+  stride: usize,
+  n: i32,
+  x: usize,
+  xStride: usize,
+  nRows: i32,
+  nIn: i32,
+  scratch: usize,
+  last: usize,
+): void {
   const scale: f32 = dtype == DTYPE_F16 ? F16_RESULT_SCALE : 1;
   const second = scratch + ((<usize>nIn) << 5);
   for (let o = 0; o < n; o += PANEL_ROWS, panels += panelBytes, out += 4 * PANEL_ROWS) {
-    decodePanel(dtype, scratch, panels, nIn);
+    decodePanel(dtype, scratch, panels, stride, nIn);
     const isWhole = n - o >= PANEL_ROWS;
-    const stride = isWhole ? outStride : 4 * PANEL_ROWS;
+    const toStride = isWhole ? outStride : 4 * PANEL_ROWS;
     for (let row = 0; row < nRows;) {
       const rows = nRows - row < 4 ? 1 : 4;
       const from = x + <usize>row * xStride;
       const target = out + <usize>row * outStride;
       const to = isWhole ? target : last;
       if (rows == 4) {
-        tileDecoded(to, stride, scratch, from, xStride, nIn, scale);
-        tileDecoded(to + 32, stride, second, from, xStride, nIn, scale);
+        tileDecoded(to, toStride, scratch, from, xStride, nIn, scale);
+        tileDecoded(to + 32, toStride, second, from, xStride, nIn, scale);
       } else {
         vectorDecoded(to, scratch, from, nIn, scale);
       }

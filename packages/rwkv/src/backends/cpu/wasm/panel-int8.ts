@@ -41,12 +41,12 @@ import { kept } from "./simd.ts";
 const CHUNK_ROWS = 32;
 
 /** Which nibbles of words are multiplied, where bytes hold two quants. */
-export const LOW: i32 = 0;
-export const HIGH: i32 = 1;
+const LOW: i32 = 0;
+const HIGH: i32 = 1;
 
 /** The bytes that words hold, or that their low or high nibbles stand for. @param nibble - 15 in each byte */
 @inline
-export function bytesOf(dtype: i32, part: i32, words: v128, nibble: v128, levels: v128): v128 {
+function bytesOf(dtype: i32, part: i32, words: v128, nibble: v128, levels: v128): v128 {
   if (!hasNibbles(dtype)) return words;
   const quants = v128.and(part == HIGH ? i16x8.shr_u(words, 4) : words, nibble);
   return dtype == DTYPE_NF4 ? lookUp(levels, quants) : quants;
@@ -54,13 +54,13 @@ export function bytesOf(dtype: i32, part: i32, words: v128, nibble: v128, levels
 
 /** @param even - 255 in each even byte */
 @inline
-export function firstPart(dtype: i32, bytes: v128, even: v128): v128 {
+function firstPart(dtype: i32, bytes: v128, even: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD || !isBytes(dtype)) return bytes;
   return v128.and(bytes, even);
 }
 
 @inline
-export function secondPart(bytes: v128): v128 {
+function secondPart(bytes: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return bytes;
   return i16x8.shr_u(bytes, 8);
 }
@@ -76,13 +76,13 @@ function hasPairSums(dtype: i32): bool {
 
 /** What a sum of products begins with. */
 @inline
-export function firstSum(dtype: i32, start: usize): v128 {
+function firstSum(dtype: i32, start: usize): v128 {
   return hasPairSums(dtype) ? i32x4.splat(0) : v128.load32_splat(start);
 }
 
 /** Adds the products of a word, given the parts of quants and inputs. */
 @inline
-export function addProducts(dtype: i32, sum: v128, first: v128, second: v128, x: v128, y: v128): v128 {
+function addProducts(dtype: i32, sum: v128, first: v128, second: v128, x: v128, y: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) {
     if (isBytes(dtype)) return i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.xor(first, y), x, sum);
     return i16x8.add(sum, i16x8.relaxed_dot_i8x16_i7x16_s(x, first));
@@ -109,26 +109,18 @@ function addWord(
 
 /**
  * Four outputs of one row: adds a block to the totals.
- * @param minimums - m of the four outputs, if the type has any
+ * @param fields - d of the four outputs
  * @param numbers - scale of the row, behind the words of the inputs
  * @param nRows - of the tile
  */
 @inline
-export function addBlock(
-  dtype: i32,
-  totals: usize,
-  sum: v128,
-  d: v128,
-  minimums: usize,
-  numbers: usize,
-  nRows: usize,
-): void {
+function addBlock(dtype: i32, totals: usize, sum: v128, d: v128, fields: usize, numbers: usize, nRows: usize): void {
   const start = v128.load32_splat(numbers + 4 * nRows);
   const whole = hasPairSums(dtype) ? i32x4.add(i32x4.extadd_pairwise_i16x8_s(sum), start) : sum;
   const scale = f32x4.mul(d, v128.load32_splat(numbers));
   let total = f32x4.add(v128.load(totals), f32x4.mul(scale, f32x4.convert_i32x4_s(whole)));
   if (hasMinimum(dtype)) {
-    const m = loadHalves(minimums);
+    const m = loadHalves(fields + FIELD_BYTES);
     total = f32x4.add(total, f32x4.mul(m, v128.load32_splat(numbers + 8 * nRows)));
   }
   v128.store(totals, total);
@@ -174,10 +166,10 @@ function vectorBlock(
     }
   }
   const numbers = x + INPUT_SCALE;
-  addBlock(dtype, totals, sum0, loadHalves(fields), fields + FIELD_BYTES, numbers, 1);
-  addBlock(dtype, totals + 16, sum1, loadHalves(fields + 8), fields + 8 + FIELD_BYTES, numbers, 1);
-  addBlock(dtype, totals + 32, sum2, loadHalves(fields + 16), fields + 16 + FIELD_BYTES, numbers, 1);
-  addBlock(dtype, totals + 48, sum3, loadHalves(fields + 24), fields + 24 + FIELD_BYTES, numbers, 1);
+  addBlock(dtype, totals, sum0, loadHalves(fields), fields, numbers, 1);
+  addBlock(dtype, totals + 16, sum1, loadHalves(fields + 8), fields + 8, numbers, 1);
+  addBlock(dtype, totals + 32, sum2, loadHalves(fields + 16), fields + 16, numbers, 1);
+  addBlock(dtype, totals + 48, sum3, loadHalves(fields + 24), fields + 24, numbers, 1);
 }
 
 /** A panel times one row. */
@@ -253,10 +245,10 @@ function tileBlock(
   }
   const numbers = x + 4 * INPUT_SCALE;
   const d = loadHalves(fields);
-  addBlock(dtype, totals, sum0, d, fields + FIELD_BYTES, numbers, 4);
-  addBlock(dtype, totals + stride, sum1, d, fields + FIELD_BYTES, numbers + 4, 4);
-  addBlock(dtype, totals + 2 * stride, sum2, d, fields + FIELD_BYTES, numbers + 8, 4);
-  addBlock(dtype, totals + 3 * stride, sum3, d, fields + FIELD_BYTES, numbers + 12, 4);
+  addBlock(dtype, totals, sum0, d, fields, numbers, 4);
+  addBlock(dtype, totals + stride, sum1, d, fields, numbers + 4, 4);
+  addBlock(dtype, totals + 2 * stride, sum2, d, fields, numbers + 8, 4);
+  addBlock(dtype, totals + 3 * stride, sum3, d, fields, numbers + 12, 4);
 }
 
 /** A panel times four rows, four outputs after the other. */
