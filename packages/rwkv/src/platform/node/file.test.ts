@@ -268,6 +268,18 @@ describe("atomicFile", () => {
     ).toBe(true);
   });
 
+  test("pieces of any length become one file", async () => {
+    const path = join(folder, "out.st");
+    const all = Uint8Array.from({ length: 9 * 2 ** 20 + 5 }, (_, i) => (i * 31) >>> 3);
+    const file = await atomicFile(path);
+    const lengths = [1, 4 * 2 ** 20 - 1, 0, 7, 5 * 2 ** 20];
+    let at = 0;
+    for (const length of lengths) await file.write(all.subarray(at, (at += length)));
+    await file.write(all.subarray(at));
+    await file.commit();
+    expect(Buffer.compare(readFileSync(path), all)).toBe(0);
+  });
+
   test("two files for one path do not meet; the last commit stands", async () => {
     const path = join(folder, "out.st");
     const [first, second] = await Promise.all([atomicFile(path), atomicFile(path)]);
@@ -306,9 +318,10 @@ describe("atomicFile", () => {
       return original.call(this, bytes, at, Math.min(wanted, 4)) as never; // a short write, as before a full disk
     });
     const file = await atomicFile(path);
-    const writing = file.write(text("0123456789"));
-    await expect(writing).rejects.toThrow(DeviceError);
-    await expect(writing).rejects.toThrow("there is no room for more, after 8 bytes. Nothing was replaced");
+    await file.write(text("0123456789")); // stays in the buffer
+    const committing = file.commit();
+    await expect(committing).rejects.toThrow(DeviceError);
+    await expect(committing).rejects.toThrow("there is no room for more, after 8 bytes. Nothing was replaced");
     expect(readFileSync(path, "utf8")).toBe("old");
     expect(readdirSync(folder)).toEqual(["out.st"]);
     await expect(file.commit()).rejects.toThrow(UsageError);

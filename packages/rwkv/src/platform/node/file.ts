@@ -14,6 +14,12 @@ import { openRows } from "./row-file.ts";
 /** Most bytes of one system call: below the limit of 2^31 - 1, and short enough to notice an abort between two. */
 const PIECE_BYTES = 64 * 2 ** 20;
 
+/**
+ * Files are written in pieces of so many bytes, each at a multiple of them: two huge pages of most systems. What is written
+ * in smaller pieces, or across such multiples, Linux keeps in small pages, also when the file is mapped later.
+ */
+const BUFFER_BYTES = 4 * 2 ** 20;
+
 /** Up to so many bytes are read at once: a model has hundreds of vectors, and each promise costs more than such a read. */
 const SMALL_READ_BYTES = 64 * 2 ** 10;
 
@@ -123,6 +129,9 @@ class TemporaryFile implements AtomicFile {
   readonly #path: string;
   readonly #temporary: string;
   readonly #handle: FileHandle;
+  /** What comes before the next multiple of `BUFFER_BYTES`. */
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  #nBuffered = 0;
   #bytesWritten = 0;
   #isOpen = true;
 
@@ -139,19 +148,29 @@ class TemporaryFile implements AtomicFile {
   async write(bytes: Uint8Array): Promise<void> {
     this.#checkOpen();
     await this.#attempt(async () => {
-      let done = 0;
-      while (done < bytes.byteLength) {
-        const wanted = Math.min(PIECE_BYTES, bytes.byteLength - done);
-        const { bytesWritten } = await this.#handle.write(bytes, done, wanted);
-        done += bytesWritten;
-        this.#bytesWritten += bytesWritten;
+      for (let done = 0; done < bytes.byteLength;) {
+        const nTaken = Math.min(BUFFER_BYTES - this.#nBuffered, bytes.byteLength - done);
+        this.#buffer.set(bytes.subarray(done, done + nTaken), this.#nBuffered);
+        this.#nBuffered += nTaken;
+        done += nTaken;
+        if (this.#nBuffered === BUFFER_BYTES) await this.#flush();
       }
     });
+  }
+
+  async #flush(): Promise<void> {
+    for (let done = 0; done < this.#nBuffered;) {
+      const { bytesWritten } = await this.#handle.write(this.#buffer, done, this.#nBuffered - done);
+      done += bytesWritten;
+      this.#bytesWritten += bytesWritten;
+    }
+    this.#nBuffered = 0;
   }
 
   async commit(): Promise<void> {
     this.#checkOpen();
     await this.#attempt(async () => {
+      await this.#flush();
       // The data before the name: after a crash the name must not stand for an empty file.
       await this.#handle.sync();
       await this.#handle.close();
