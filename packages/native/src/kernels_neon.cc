@@ -9,6 +9,8 @@
 #define INLINE [[gnu::always_inline]] static inline
 /** Of loops over registers, which must not become loops over memory. */
 #define UNROLL _Pragma("GCC unroll 16")
+/** Of loops that must stay loops. */
+#define ROLLED _Pragma("GCC unroll 1")
 
 namespace rwkv::neon {
 

@@ -15,10 +15,8 @@ INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* q
       if constexpr (PARTS == 2) minusSums[r] = part == 0 ? x[r].minusFirst : x[r].minusSum - x[r].minusFirst;
       totals[r] = startProducts<T::ZERO>(minusSums[r]);
     }
-    UNROLL for (size_t w = part * WORDS; w < (part + 1) * WORDS; w++) {
-      UNROLL for (size_t r = 0; r < ROWS; r++) {
-        totals[r] = addProducts<T::ZERO>(totals[r], quants[w], x[r].values + 4 * w);
-      }
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
+      totals[r] = addWords<T::ZERO, T::MOST, WORDS>(totals[r], quants + part * WORDS, x[r].values + 4 * part * WORDS);
     }
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       acc[r] = panelFma(panelMul(scales.scale[at], panelSplat(x[r].scale)), toF32(totals[r]), acc[r]);
@@ -54,10 +52,44 @@ static void tileInt8(const Product& product, const QuantBlock* x, size_t output,
   UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output, acc[r]);
 }
 
+/** Panels that a single row is multiplied by in turn: memory is read faster along a few streams than along one. */
+constexpr size_t STREAMS = 4;
+
+/** PANELS panels times a single row, a block of each in turn. */
+template <typename T, size_t PANELS>
+static void rowInt8(const Product& product, const QuantBlock* x, size_t output) {
+  const auto* panel = reinterpret_cast<const uint8_t*>(product.panelAt(output));
+  const size_t panelBytes = PANEL * product.rowBytes;
+  P acc[PANELS];
+  for (P& value : acc) value = panelZero();
+  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--, panel += PANEL * T::BYTES, x += T::GROUPS * T::STEPS) {
+    // One after the other: what they have in common would not fit into registers.
+    ROLLED for (size_t p = 0; p < PANELS; p++) {
+      Scales<T> scales;
+      T::scales(panel + p * panelBytes, scales);
+      P sum = acc[p];
+      for (size_t group = 0; group < T::GROUPS; group++) {
+        UNROLL for (size_t step = 0; step < T::STEPS; step++) {
+          const size_t at = group * T::STEPS + step;
+          Bytes quants[BLOCK_WORDS];
+          T::quants(panel + p * panelBytes, group, step, quants);
+          addStep<T, 1>(&sum, scales, at, quants, x + at);
+        }
+      }
+      acc[p] = sum;
+    }
+  }
+  for (size_t p = 0; p < PANELS; p++) storePanel(product, 0, output + p * PANEL, acc[p]);
+}
+
 /** @param blocks the rows of x, rounded */
 template <typename T>
 static void multiplyRounded(const Product& product, const QuantBlock* blocks) {
   const size_t nBlocks = product.nIn / BLOCK;
+  if (product.nRows == 1) {
+    return forPanels<STREAMS, 1>(
+        product, [&]<size_t N>(Panels<N>, size_t output) { rowInt8<T, N>(product, blocks, output); });
+  }
   forPanels<1>(product, [&](Panels<1>, size_t output) {
     for (size_t row = 0; row < product.nRows;) {
       const RowGroup group = groupAt(row, product.nRows);

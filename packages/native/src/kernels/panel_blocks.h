@@ -6,7 +6,7 @@
 //   HALVES, HALVES_AT  how many f16 fields it has, and where they stand in a row's block
 //   rowWord            where a word stands in a row's block
 //   FLIP               what a word is combined with (xor) on its way into the panel
-//   ZERO               a quant is the unpacked byte less ZERO
+//   ZERO, MOST         a quant is the unpacked byte less ZERO; that byte is MOST at the most
 //   WIDTH              inputs that share a scale, and a minimum if HAS_MINIMUM: weight = scale * quant + minimum
 //   GROUPS, STEPS      a block is GROUPS times STEPS times 32 inputs; those of one group share bytes
 //   scales             unpacks all scales and minimums of a block
@@ -38,7 +38,7 @@ struct ByteBlocks {
   static constexpr size_t ELEMENTS = N, BYTES = 2 + N, HALVES = 1, HALVES_AT = 0;
   static constexpr size_t WIDTH = N, GROUPS = N / BLOCK, STEPS = 1;
   static constexpr uint32_t FLIP = 0x80808080;
-  static constexpr int ZERO = 128;
+  static constexpr int ZERO = 128, MOST = 255;
   static constexpr bool HAS_MINIMUM = false;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
@@ -70,7 +70,7 @@ struct NibbleBlocks {
   static constexpr size_t ELEMENTS = N, BYTES = 2 * NHALVES + N / 2, HALVES = NHALVES, HALVES_AT = 0;
   static constexpr size_t WIDTH = N, GROUPS = 1, STEPS = N / BLOCK;
   static constexpr uint32_t FLIP = 0;
-  static constexpr int ZERO = Z;
+  static constexpr int ZERO = Z, MOST = 15;
   static constexpr bool HAS_MINIMUM = NHALVES == 2;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
@@ -91,7 +91,7 @@ struct NibbleBlocks {
 struct LevelBlocks {
   static constexpr size_t ELEMENTS = 64, BYTES = 34, HALVES = 1, HALVES_AT = 0, WIDTH = 64, GROUPS = 1, STEPS = 2;
   static constexpr uint32_t FLIP = 0;
-  static constexpr int ZERO = 128;
+  static constexpr int ZERO = 128, MOST = 255;
   static constexpr bool HAS_MINIMUM = false;
   static constexpr uint8_t LEVELS[16] = {1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255};
 
@@ -109,7 +109,7 @@ struct FiveBitBlocks {
   static constexpr size_t ELEMENTS = 32, BYTES = 2 * NHALVES + 20, HALVES = NHALVES, HALVES_AT = 0;
   static constexpr size_t WIDTH = 32, GROUPS = 1, STEPS = 1;
   static constexpr uint32_t FLIP = 0;
-  static constexpr int ZERO = Z;
+  static constexpr int ZERO = Z, MOST = 31;
   static constexpr bool HAS_MINIMUM = NHALVES == 2;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
@@ -133,7 +133,7 @@ struct SuperBlocks {
 /** q4_k: | d | dmin | 3 words of 6-bit scales | 4 times 8 words, the low nibbles before the high ones | */
 struct Q4K : SuperBlocks {
   static constexpr size_t BYTES = 144, HALVES = 2, HALVES_AT = 0, WIDTH = 32, GROUPS = 4, STEPS = 2;
-  static constexpr int ZERO = 0;
+  static constexpr int ZERO = 0, MOST = 15;
   static constexpr bool HAS_MINIMUM = true;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
@@ -159,7 +159,7 @@ struct Q4K : SuperBlocks {
 /** q5_k: q4_k with 8 words of fifth bits after the scales, bit n for the n-th 32 inputs */
 struct Q5K : SuperBlocks {
   static constexpr size_t BYTES = 176, HALVES = 2, HALVES_AT = 0, WIDTH = 32;
-  static constexpr int ZERO = 0;
+  static constexpr int ZERO = 0, MOST = 31;
   static constexpr bool HAS_MINIMUM = true;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
@@ -178,7 +178,7 @@ struct Q5K : SuperBlocks {
  */
 struct Q6K : SuperBlocks {
   static constexpr size_t BYTES = 210, HALVES = 1, HALVES_AT = 208, WIDTH = 16, GROUPS = 2, STEPS = 4;
-  static constexpr int ZERO = 32;
+  static constexpr int ZERO = 32, MOST = 63;
   static constexpr bool HAS_MINIMUM = false;
 
   static constexpr size_t rowWord(size_t i) {
@@ -204,7 +204,7 @@ struct Q6K : SuperBlocks {
 /** q2_k: | d | dmin | 4 words of scales, low, and minimums, high | 2 times 8 words, 2 bits for each 32 inputs | */
 struct Q2K : SuperBlocks {
   static constexpr size_t BYTES = 84, HALVES = 2, HALVES_AT = 80, WIDTH = 16, GROUPS = 2, STEPS = 4;
-  static constexpr int ZERO = 0;
+  static constexpr int ZERO = 0, MOST = 3;
   static constexpr bool HAS_MINIMUM = true;
 
   static constexpr size_t rowWord(size_t i) { return 4 * i; }
@@ -227,7 +227,7 @@ struct Q2K : SuperBlocks {
 /** q3_k: | d | 3 words of 6-bit scales | 8 words of third bits | quants as q2_k |, in rows scales and d last */
 struct Q3K : SuperBlocks {
   static constexpr size_t BYTES = 110, HALVES = 1, HALVES_AT = 108, WIDTH = 16;
-  static constexpr int ZERO = 4;
+  static constexpr int ZERO = 4, MOST = 7;
   static constexpr bool HAS_MINIMUM = false;
 
   static constexpr size_t rowWord(size_t i) { return i < 3 ? 96 + 4 * i : 4 * (i - 3); }

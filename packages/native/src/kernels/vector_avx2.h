@@ -159,11 +159,38 @@ INLINE __m256i addProducts(__m256i acc, __m256i w, __m256i x) {
   }
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+INLINE __m256i foursAt(const int8_t* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return _mm256_set1_epi32(four);
+}
 /** Adds the products of each output's four bytes with the same four of x. */
 template <int ZERO>
 INLINE I16 addProducts(I16 acc, Bytes w, const int8_t* x) {
-  int32_t four;
-  __builtin_memcpy(&four, x, 4);
-  const __m256i fours = _mm256_set1_epi32(four);
+  const __m256i fours = foursAt(x);
   return {addProducts<ZERO>(acc.low, w.low, fours), addProducts<ZERO>(acc.high, w.high, fours)};
+}
+/**
+ * Adds the products of each output's four bytes in each of WORDS words with those of x. Bytes of MOST at the most: pairs of
+ * products are added up in 16 bits while they fit.
+ */
+template <int ZERO, int MOST, size_t WORDS>
+INLINE I16 addWords(I16 acc, const Bytes* w, const int8_t* x) {
+  constexpr size_t FITTING = INT16_MAX / (2 * 127 * MOST);
+  if constexpr (ZERO == 128 || FITTING < 2) {
+    UNROLL for (size_t i = 0; i < WORDS; i++) acc = addProducts<ZERO>(acc, w[i], x + 4 * i);
+  } else {
+    for (size_t first = 0; first < WORDS; first += FITTING) {
+      __m256i low = _mm256_setzero_si256(), high = low;
+      UNROLL for (size_t i = first; i < WORDS && i < first + FITTING; i++) {
+        const __m256i fours = foursAt(x + 4 * i);
+        low = _mm256_add_epi16(low, _mm256_maddubs_epi16(w[i].low, fours));
+        high = _mm256_add_epi16(high, _mm256_maddubs_epi16(w[i].high, fours));
+      }
+      const __m256i ones = _mm256_set1_epi16(1);
+      acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(low, ones));
+      acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(high, ones));
+    }
+  }
+  return acc;
 }
