@@ -358,98 +358,117 @@ static RoundedInputs<ROWS> roundActive(char* room, const ColumnRows<ROWS>& rows,
   return {{inputs, n, ROWS * nIn - nActive}, values, blocks, nBlocks};
 }
 
-/** Adds a block with QUADS times four listed inputs, or with any number of fours if QUADS is 0. */
-template <size_t QUADS, size_t ROWS, typename T>
-static void addRoundedBlock(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
-                            const ActiveBlock<ROWS>& block, const uint32_t* inputs, const int8_t* values) {
+/** Where sums of whole numbers of a block wait for its further inputs, in the order of `interleave`; at any address. */
+template <size_t PANELS>
+struct WaitingSums {
+  char* first;
+  size_t nPanels;
+
+  char* at(size_t row, size_t segment, size_t part) const {
+    return first + (row * nPanels + segment * SEGMENT_PANELS + part * PANELS) * sizeof(I16);
+  }
+  void load(I16 to[PANELS], size_t row, size_t segment, size_t part) const {
+    __builtin_memcpy(to, at(row, segment, part), PANELS * sizeof(I16));
+  }
+  void store(const I16 from[PANELS], size_t row, size_t segment, size_t part) const {
+    __builtin_memcpy(at(row, segment, part), from, PANELS * sizeof(I16));
+  }
+};
+
+/** Fours of listed inputs of a block that are added in one pass, and whether it is its first or its last. */
+template <size_t QUADS, bool IS_FIRST, bool IS_LAST>
+struct Pass {
+  static constexpr size_t N = QUADS;
+  static constexpr bool FIRST = IS_FIRST, LAST = IS_LAST;
+};
+
+/** Adds N fours of listed inputs of a block. */
+template <typename PASS, size_t ROWS, typename T>
+static void addQuads(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
+                     const ActiveBlock<ROWS>& block, char* waiting, const uint32_t* inputs, const int8_t* values) {
   using C = BlockColumns<T>;
-  const size_t n = QUADS > 0 ? 4 * QUADS : block.n;
-  constexpr size_t MOST = QUADS > 0 ? 4 * QUADS : BLOCK;
-  const RowsAhead<MOST, C> ahead(columns, segments, inputs, n);
-  const uint8_t* weightRows[MOST];
-  for (size_t i = 0; i < n; i++) weightRows[i] = columns.row(inputs[i], segments.first);
+  constexpr size_t PANELS = INTERLEAVED<C::HAS_NIBBLES>;
+  constexpr size_t PARTS = SEGMENT_PANELS / PANELS;
+  constexpr size_t N = 4 * PASS::N;
+  const RowsAhead<N, C> ahead(columns, segments, inputs);
+  const uint8_t* weightRows[N];
+  for (size_t i = 0; i < N; i++) weightRows[i] = columns.row(inputs[i], segments.first);
   const F16* scales = columns.scales(block.firstInput) + segments.first * SEGMENT;
   const F16* minimums = columns.minimums(block.firstInput) + segments.first * SEGMENT;
+  const WaitingSums<PANELS> sums{waiting, segments.n * SEGMENT_PANELS};
   for (size_t s = 0; s < segments.n; s++) {
-    ahead.ask(s, n);
-    I16 products[ROWS][SEGMENT_PANELS];
-    UNROLL for (size_t r = 0; r < ROWS; r++) {
-      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
-    }
-    const auto addQuad = [&](size_t quad) [[gnu::always_inline]] {
-      Bytes weights[SEGMENT_PANELS];
-      interleave<C::HAS_NIBBLES>(weights, weightRows + 4 * quad, s * C::SEGMENT_BYTES);
-      UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-        const Bytes four = unpacked<T>(weights[p]);
-        UNROLL for (size_t r = 0; r < ROWS; r++) {
-          products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * (quad * ROWS + r));
+    ahead.ask(s);
+    for (size_t part = 0; part < PARTS; part++) {
+      I16 products[ROWS][PANELS];
+      UNROLL for (size_t r = 0; r < ROWS; r++) {
+        if constexpr (PASS::FIRST) {
+          UNROLL for (size_t p = 0; p < PANELS; p++) products[r][p] = startProducts<T::ZERO>(block.minusSum[r]);
+        } else {
+          sums.load(products[r], r, s, part);
         }
       }
-    };
-    if constexpr (QUADS > 0) {
-      UNROLL for (size_t quad = 0; quad < QUADS; quad++) addQuad(quad);
-    } else {
-      for (size_t quad = 0; quad < n / 4; quad++) addQuad(quad);
-    }
-    UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
-    UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p++) {
-      const size_t output = s * SEGMENT + p * PANEL;
-      const P scale = panelLoad(scales + output);
-      UNROLL for (size_t r = 0; r < ROWS; r++) {
-        float* sums = rows.sumsAt(r, s) + p * PANEL;
-        P acc = panelFma(panelMul(scale, panelSplat(block.scale[r])), toF32(products[r][p]), panelLoad(sums));
-        if constexpr (T::HAS_MINIMUM) {
-          acc = panelFma(panelLoad(minimums + output), panelSplat(block.scaledSum[r]), acc);
+      UNROLL for (size_t quad = 0; quad < PASS::N; quad++) {
+        Bytes weights[PANELS];
+        interleave<C::HAS_NIBBLES>(weights, weightRows + 4 * quad, (s * PARTS + part) * (C::SEGMENT_BYTES / PARTS));
+        UNROLL for (size_t p = 0; p < PANELS; p++) {
+          const Bytes four = unpacked<T>(weights[p]);
+          UNROLL for (size_t r = 0; r < ROWS; r++) {
+            products[r][p] = addProducts<T::ZERO>(products[r][p], four, values + 4 * (quad * ROWS + r));
+          }
         }
-        panelStore(sums, acc);
+      }
+      if constexpr (!PASS::LAST) {
+        UNROLL for (size_t r = 0; r < ROWS; r++) sums.store(products[r], r, s, part);
+        continue;
+      }
+      UNROLL for (size_t r = 0; r < ROWS; r++) inOrder<C::HAS_NIBBLES>(products[r]);
+      UNROLL for (size_t p = 0; p < PANELS; p++) {
+        const size_t panel = part * PANELS + p;
+        const size_t output = s * SEGMENT + panel * PANEL;
+        const P scale = panelLoad(scales + output);
+        UNROLL for (size_t r = 0; r < ROWS; r++) {
+          float* total = rows.sumsAt(r, s) + panel * PANEL;
+          P acc = panelFma(panelMul(scale, panelSplat(block.scale[r])), toF32(products[r][p]), panelLoad(total));
+          if constexpr (T::HAS_MINIMUM) {
+            acc = panelFma(panelLoad(minimums + output), panelSplat(block.scaledSum[r]), acc);
+          }
+          panelStore(total, acc);
+        }
       }
     }
   }
 }
 
-template <size_t N>
-struct Quads {};
+/** Calls f(Pass<n, ...>{}) for 1 <= n <= QUADS_AT_ONCE: loops of a number that changes each time are guessed wrong. */
+template <bool IS_FIRST, bool IS_LAST, size_t N = 1, typename F>
+INLINE void withPass(size_t n, F f) {
+  if constexpr (N < QUADS_AT_ONCE) {
+    if (n != N) return withPass<IS_FIRST, IS_LAST, N + 1>(n, f);
+  }
+  f(Pass<N, IS_FIRST, IS_LAST>{});
+}
 
+/** @param waiting room for the sums of all rows */
 template <size_t ROWS, typename T>
 static void addRounded(const BlockColumns<T>& columns, const Segments& segments, const ColumnRows<ROWS>& rows,
-                       const RoundedInputs<ROWS>& x) {
+                       char* waiting, const RoundedInputs<ROWS>& x) {
   for (size_t b = 0; b < x.nBlocks; b++) {
     const ActiveBlock<ROWS>& block = x.blocks[b];
     if (b + BLOCKS_AHEAD < x.nBlocks) askForFields(columns, segments, x.blocks[b + BLOCKS_AHEAD].firstInput);
     const uint32_t* inputs = x.active.inputs + block.first;
     const int8_t* values = x.values + block.first * ROWS;
-    const auto add = [&]<size_t QUADS>(Quads<QUADS>) {
-      addRoundedBlock<QUADS>(columns, segments, rows, block, inputs, values);
+    const auto add = [&]<typename PASS>(PASS) {
+      addQuads<PASS>(columns, segments, rows, block, waiting, inputs, values);
+      inputs += 4 * PASS::N;
+      values += 4 * PASS::N * ROWS;
     };
-    if constexpr (ROWS > 1) {
-      add(Quads<0>{});
-    } else {
-      // With one row, loops of a number that changes from block to block take too long: processors guess it wrong.
-      switch (block.n / 4) {
-        case 1:
-          add(Quads<1>{});
-          break;
-        case 2:
-          add(Quads<2>{});
-          break;
-        case 3:
-          add(Quads<3>{});
-          break;
-        case 4:
-          add(Quads<4>{});
-          break;
-        case 5:
-          add(Quads<5>{});
-          break;
-        case 6:
-          add(Quads<6>{});
-          break;
-        case 7:
-          add(Quads<7>{});
-          break;
-        default:
-          add(Quads<8>{});
-      }
+    size_t nLeft = block.n / 4;
+    if (nLeft <= QUADS_AT_ONCE) {
+      withPass<true, true>(nLeft, add);
+      continue;
     }
+    add(Pass<QUADS_AT_ONCE, true, false>{});
+    for (nLeft -= QUADS_AT_ONCE; nLeft > QUADS_AT_ONCE; nLeft -= QUADS_AT_ONCE) add(Pass<QUADS_AT_ONCE, false, false>{});
+    withPass<false, true>(nLeft, add);
   }
 }

@@ -3,6 +3,9 @@
 /** Most rows of x that are worked on together: as long as registers hold their sums of four panels. */
 constexpr size_t COLUMN_ROWS = 2;
 
+/** Fours of inputs that are added in one pass: few rows at a time are read faster than all of a block. */
+constexpr size_t QUADS_AT_ONCE = 2;
+
 /** Quants of 16 outputs. */
 using Byte16 = __m128i;
 
@@ -22,35 +25,31 @@ INLINE Byte16 lookup(const uint8_t table[16], Byte16 b) {
   return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), b);
 }
 
+/** Panels that `interleave` takes up at a time: as many as registers hold sums of, beside the bytes of the rows. */
+template <bool HAS_NIBBLES>
+constexpr size_t INTERLEAVED = HAS_NIBBLES ? 4 : 2;
+
 /**
- * The bytes of four rows, four for each of 64 outputs, from `offset` on. `inOrder` brings them, or sums of products of
- * them, into the order of the outputs.
+ * The bytes of four rows, four for each of 32 outputs, or of 64 that share nibbles, from `offset` on. `inOrder` brings them,
+ * or sums of products of them, into the order of the outputs.
  */
 template <bool HAS_NIBBLES>
-INLINE void interleave(Bytes out[4], const uint8_t* const rows[4], size_t offset) {
-  // Bytes of 32 outputs, or of 64 that share nibbles.
-  const auto interleave32 = [=](Bytes* to, size_t at) {
-    const auto row = [=](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + at)); };
-    const __m256i ab[2] = {_mm256_unpacklo_epi8(row(0), row(1)), _mm256_unpackhi_epi8(row(0), row(1))};
-    const __m256i cd[2] = {_mm256_unpacklo_epi8(row(2), row(3)), _mm256_unpackhi_epi8(row(2), row(3))};
-    UNROLL for (size_t i = 0; i < 2; i++) {
-      to[i] = {_mm256_unpacklo_epi16(ab[i], cd[i]), _mm256_unpackhi_epi16(ab[i], cd[i])};
-    }
-  };
-  interleave32(out, offset);
-  if constexpr (HAS_NIBBLES) {
-    UNROLL for (size_t i = 0; i < 2; i++) {
+INLINE void interleave(Bytes* out, const uint8_t* const rows[4], size_t offset) {
+  const auto row = [=](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows[i] + offset)); };
+  const __m256i ab[2] = {_mm256_unpacklo_epi8(row(0), row(1)), _mm256_unpackhi_epi8(row(0), row(1))};
+  const __m256i cd[2] = {_mm256_unpacklo_epi8(row(2), row(3)), _mm256_unpackhi_epi8(row(2), row(3))};
+  UNROLL for (size_t i = 0; i < 2; i++) {
+    out[i] = {_mm256_unpacklo_epi16(ab[i], cd[i]), _mm256_unpackhi_epi16(ab[i], cd[i])};
+    if constexpr (HAS_NIBBLES) {
       out[i + 2] = bitsOf(out[i], 4, 4);
       out[i] = bitsOf(out[i], 0, 4);
     }
-  } else {
-    interleave32(out + 2, offset + 32);
   }
 }
 /** Registers of `interleave` hold four outputs of each of two panels. */
 template <bool HAS_NIBBLES, typename T>
-INLINE void inOrder(T v[4]) {
-  UNROLL for (size_t i = 0; i < 4; i += 2) {
+INLINE void inOrder(T* v) {
+  UNROLL for (size_t i = 0; i < INTERLEAVED<HAS_NIBBLES>; i += 2) {
     const T a = v[i], b = v[i + 1];
     v[i] = {_mm256_permute2x128_si256(a.low, a.high, 0x20), _mm256_permute2x128_si256(b.low, b.high, 0x20)};
     v[i + 1] = {_mm256_permute2x128_si256(a.low, a.high, 0x31), _mm256_permute2x128_si256(b.low, b.high, 0x31)};

@@ -3,6 +3,9 @@
 /** Most rows of x that are worked on together: as long as registers hold their sums of four panels. */
 constexpr size_t COLUMN_ROWS = 4;
 
+/** Fours of inputs that are added in one pass: all of a block. */
+constexpr size_t QUADS_AT_ONCE = 8;
+
 /** Quants of 16 outputs. */
 using Byte16 = __m128i;
 
@@ -20,6 +23,10 @@ INLINE P panelOf(Byte16 b, int zero) {
 INLINE Byte16 lookup(const uint8_t table[16], Byte16 b) {
   return _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), b);
 }
+
+/** Panels that `interleave` takes up at a time. */
+template <bool HAS_NIBBLES>
+constexpr size_t INTERLEAVED = 4;
 
 /**
  * The bytes of four rows, four for each of 64 outputs, from `offset` on. `inOrder` brings them, or sums of products of

@@ -24,8 +24,11 @@ INLINE void fourRows(Bytes words[SEGMENT_PANELS], const C& columns, size_t segme
     rows[i] = columns.row(k + i, segment);
     askFor(columns.row(k + i + GATHER_AHEAD, segment), C::SEGMENT_BYTES);
   }
-  interleave<C::HAS_NIBBLES>(words, rows, 0);
-  inOrder<C::HAS_NIBBLES>(words);
+  constexpr size_t PANELS = INTERLEAVED<C::HAS_NIBBLES>;
+  UNROLL for (size_t p = 0; p < SEGMENT_PANELS; p += PANELS) {
+    interleave<C::HAS_NIBBLES>(words + p, rows, p / PANELS * (C::SEGMENT_BYTES / (SEGMENT_PANELS / PANELS)));
+    inOrder<C::HAS_NIBBLES>(words + p);
+  }
 }
 
 template <typename C>

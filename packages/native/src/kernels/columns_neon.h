@@ -3,6 +3,9 @@
 /** Most rows of x that are worked on together: as long as registers hold their sums of four panels, and weights. */
 constexpr size_t COLUMN_ROWS = 1;
 
+/** Fours of inputs that are added in one pass: all of a block. */
+constexpr size_t QUADS_AT_ONCE = 8;
+
 /** Quants of 16 outputs; `bitsOf` and `lookup` of vector_neon.h take them too. */
 using Byte16 = uint8x16_t;
 
@@ -15,6 +18,10 @@ INLINE P panelOf(Byte16 b, int zero) {
   return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
            vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))}};
 }
+
+/** Panels that `interleave` takes up at a time. */
+template <bool HAS_NIBBLES>
+constexpr size_t INTERLEAVED = 4;
 
 /** The bytes of four rows, four for each of 64 outputs, from `offset` on. */
 template <bool HAS_NIBBLES>

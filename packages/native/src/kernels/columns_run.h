@@ -6,7 +6,7 @@ constexpr size_t DENSE_ROWS = 64;
 /** Room for the sums of a few rows and their lists, or for the panels of a segment and what the kernels of panels need. */
 INLINE size_t columnsBytes(size_t nRows, size_t nIn, size_t nOut, size_t rowBytes, size_t panelsBytes) {
   if (nRows >= DENSE_ROWS) return SEGMENT * rowBytes + panelsBytes;
-  return COLUMN_ROWS * paddedOutputs(nOut) * sizeof(float) + listBytes(nIn);
+  return 2 * COLUMN_ROWS * paddedOutputs(nOut) * sizeof(float) + listBytes(nIn);
 }
 
 /** Stores finished sums. Zeros come out positive, whatever the skipped terms of a sum would have made of them. */
@@ -16,7 +16,7 @@ static void storeOutputs(const Product& product, size_t row, const float* sums) 
   forVectors(end - first, [=](size_t i, size_t n) { storeUpTo(out + i, add(loadUpTo(sums + i, n), splat(0)), n); });
 }
 
-/** Calls addRows(rows, room for lists), which returns how many inputs were zero, for ROWS rows at a time, then for fewer. */
+/** Calls addRows(rows, room as large as the sums, room for lists), which returns how many inputs were zero, for ROWS rows at a time, then for fewer. */
 template <size_t ROWS, typename F>
 static size_t forRows(const Product& product, const Thread& thread, size_t row, F addRows) {
   const size_t nSums = segmentsOf(product.outputs).n * SEGMENT;
@@ -25,7 +25,8 @@ static size_t forRows(const Product& product, const Thread& thread, size_t row, 
   for (; row + ROWS <= product.nRows; row += ROWS) {
     __builtin_memset(sums, 0, ROWS * nSums * sizeof(float));
     const ColumnRows<ROWS> rows{product.xRow(row), product.xStride, sums, nSums};
-    nZeros += addRows(rows, thread.own + ROWS * nSums * sizeof(float));
+    char* room = thread.own + ROWS * nSums * sizeof(float);
+    nZeros += addRows(rows, room, room + ROWS * nSums * sizeof(float));
     for (size_t r = 0; r < ROWS; r++) storeOutputs(product, row + r, sums + r * nSums);
   }
   if constexpr (ROWS > 1) nZeros += forRows<ROWS / 2>(product, thread, row, addRows);
@@ -43,7 +44,7 @@ static void multiplyActive(const Product& product, const Command& command, const
 /** f32 activations. */
 template <typename C>
 static void multiplyColumns(const C& columns, const Product& product, const Command& command, const Thread& thread) {
-  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
+  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char*, char* room) {
     const ActiveInputs active = listActive(reinterpret_cast<uint32_t*>(room), rows, product.nIn);
     endList(columns, segmentsOf(product.outputs), active.inputs, active.n);
     addActive(columns, segmentsOf(product.outputs), rows, active);
@@ -54,10 +55,10 @@ static void multiplyColumns(const C& columns, const Product& product, const Comm
 template <typename C>
 static void multiplyColumnsInt8(const C& columns, const Product& product, const Command& command,
                                 const Thread& thread) {
-  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* room) {
+  multiplyActive(product, command, thread, [&]<size_t ROWS>(const ColumnRows<ROWS>& rows, char* waiting, char* room) {
     const RoundedInputs<ROWS> rounded = roundActive(room, rows, product.nIn);
     endList(columns, segmentsOf(product.outputs), rounded.active.inputs, rounded.active.n);
-    addRounded(columns, segmentsOf(product.outputs), rows, rounded);
+    addRounded(columns, segmentsOf(product.outputs), rows, waiting, rounded);
     return rounded.active.nZeros;
   });
 }
