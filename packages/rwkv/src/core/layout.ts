@@ -94,6 +94,11 @@ export function hasLayouts(dtype: WeightDType): boolean {
   return hasPanels(dtype) && fieldsOf(dtype)?.quants !== "other";
 }
 
+/** Whether quants of that type have 4 bits, of which columns keep two in a byte. */
+export function hasNibbles(dtype: WeightDType): boolean {
+  return fieldsOf(dtype)?.quants === "nibbles";
+}
+
 /**
  * Bytes of a matrix `[out, in]` in an order.
  * @throws UsageError if the type does not have that order
@@ -157,17 +162,62 @@ export function unpackMatrix(
     return;
   }
   const { nOut, rowBytes } = matrix;
+  if (layout === "columns" && matrix.fields !== null) {
+    unpackColumns(matrix, matrix.fields, packed, out);
+    return;
+  }
   const forUnits = layout === "panels" ? forPanelUnits : forColumnUnits;
-  out.fill(0);
   forUnits(matrix, (packedAt, output, rowAt, nBytes, flip) => {
     if (output >= nOut) return;
     const to = output * rowBytes + rowAt;
     for (let i = 0; i < nBytes; i++) out[to + i] = flip ^ packed[packedAt + i]!;
   });
-  if (layout === "columns" && matrix.fields?.quants === "nibbles") {
-    forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
-      out[output * rowBytes + rowAt]! |= ((packed[packedAt]! >> packedShift) & 15) << rowShift;
-    });
+}
+
+/**
+ * Columns of blocks, in plain loops: models are loaded through this where kernels want another order. Outputs come in
+ * segments, so that what is read and what is written stays in the nearest caches.
+ */
+function unpackColumns(matrix: Matrix, fields: BlockFields, packed: Uint8Array, out: Uint8Array): void {
+  const { nOut, rowBytes, blockBytes, blockElements } = matrix;
+  const nPadded = paddedOutputs("columns", nOut);
+  const fieldBytes = 2 * fields.halves.length;
+  const half = blockElements / 2;
+  for (let block = 0; block < rowBytes; block += blockBytes) {
+    const packedBlock = nPadded * block;
+    const quants = packedBlock + nPadded * fieldBytes;
+    for (let segment = 0; segment < nOut; segment += COLUMN_OUTPUTS) {
+      const end = Math.min(segment + COLUMN_OUTPUTS, nOut);
+      for (let field = 0; field < fieldBytes; field += 2) {
+        for (let output = segment; output < end; output++) {
+          const from = packedBlock + field * nPadded + 2 * output;
+          const to = output * rowBytes + block + field;
+          out[to] = packed[from]!;
+          out[to + 1] = packed[from + 1]!;
+        }
+      }
+      if (fields.quants === "nibbles") {
+        for (let input = 0; input < half; input++) {
+          const low = quants + (input * nPadded + segment) / 2;
+          const high = low + (half * nPadded) / 2;
+          for (let output = segment; output < end; output++) {
+            const within = output - segment;
+            const shift = within < 32 ? 0 : 4;
+            const byte = within % 32;
+            out[output * rowBytes + block + fieldBytes + input] =
+              ((packed[low + byte]! >> shift) & 15) | (((packed[high + byte]! >> shift) & 15) << 4);
+          }
+        }
+      } else {
+        for (let input = 0; input < blockElements; input++) {
+          const from = quants + input * nPadded;
+          const to = block + fieldBytes + input;
+          for (let output = segment; output < end; output++) {
+            out[output * rowBytes + to] = packed[from + output]! ^ TOP_BIT;
+          }
+        }
+      }
+    }
   }
 }
 

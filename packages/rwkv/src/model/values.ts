@@ -38,8 +38,12 @@ export async function readVector(
   signal?: AbortSignal,
 ): Promise<Float32Array> {
   const stored = await readValues(weight, signal);
+  const { repeat, meaning } = weight.rule;
+  if (meaning === "asStored" && repeat === 1) {
+    checkFinite(source, weight, stored);
+    return stored;
+  }
   const transform = transformOf(weight);
-  const { repeat } = weight.rule;
   const values = new Float32Array(stored.length * repeat);
   for (let i = 0; i < values.length; i++) values[i] = transform(stored[Math.floor(i / repeat)]!);
   checkFinite(source, weight, values);
@@ -63,11 +67,12 @@ function transformOf({ rule, form }: CanonicalWeight): (value: number) => number
 
 /** @throws FormatError naming the first value that is NaN or infinite */
 export function checkFinite(source: string, weight: CanonicalWeight, values: Float32Array): void {
-  const i = values.findIndex((value) => !Number.isFinite(value));
-  if (i < 0) return;
-  throw new FormatError(
-    `${source}: tensor "${weight.fileName}" holds ${values[i]!} at element ${i}. The file is damaged: download it again.`,
-  );
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) continue;
+    throw new FormatError(
+      `${source}: tensor "${weight.fileName}" holds ${values[i]!} at element ${i}. The file is damaged: download it again.`,
+    );
+  }
 }
 
 /** Checks the first row of a matrix: a damaged or misread file shows there as elsewhere. */
