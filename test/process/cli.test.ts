@@ -194,13 +194,16 @@ test("inspect --json tells format, version, sizes and every tensor", async () =>
 });
 
 describe("convert", () => {
-  test.each(["st.safetensors", "g.gguf"])("to %s and back through it gives the same logits", async (name) => {
-    const target = at(name);
-    expect(await rwkv(["convert", MODEL, target])).toMatchObject({ code: 0, stdout: "", stderr: "" });
-    const want = await logits("--tokens", "7,77,177", "--all");
-    const { stdout } = await rwkv(["logits", "--model", target, "--tokens", "7,77,177", "--all", "--json"]);
-    expect((JSON.parse(stdout) as LogitsJson).logits).toEqual(want.logits);
-  });
+  test.each(["st.safetensors", "p.pth", "g.gguf"])(
+    "to %s and back through it gives the same logits",
+    async (name) => {
+      const target = at(name);
+      expect(await rwkv(["convert", MODEL, target])).toMatchObject({ code: 0, stdout: "", stderr: "" });
+      const want = await logits("--tokens", "7,77,177", "--all");
+      const { stdout } = await rwkv(["logits", "--model", target, "--tokens", "7,77,177", "--all", "--json"]);
+      expect((JSON.parse(stdout) as LogitsJson).logits).toEqual(want.logits);
+    },
+  );
 
   test("bf16 matrices stay close, and the file is about half as large", async () => {
     const target = at("half.safetensors");

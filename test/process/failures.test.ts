@@ -41,9 +41,10 @@ describe("wrong usage ends with 2", () => {
     ["an id that the model lacks", ["logits", "--model", MODEL, "--tokens", "256", "--json"], /0 to 255/],
     ["ids that are none", ["logits", "--model", MODEL, "--tokens", "1,x", "--json"], /whole number/],
     ["logits without a destination", ["logits", "--model", MODEL, "--tokens", "1"], /--json.*--out/],
-    ["a target of unknown format", ["convert", MODEL, at("out.bin")], /safetensors or \*\.gguf/],
+    ["a target of unknown format", ["convert", MODEL, at("out.bin")], /safetensors, \*\.pth or \*\.gguf/],
     ["the model as its own target", ["convert", MODEL, MODEL], /another name/],
     ["q8_0 in safetensors", ["convert", MODEL, at("q.safetensors"), "--dtype", "q8_0"], /GGUF/],
+    ["q8_0 in .pth", ["convert", MODEL, at("q.pth"), "--dtype", "q8_0"], /pth has no q8_0.*GGUF/],
   ])("%s", async (_, args, message) => {
     const { code, stdout, stderr } = await rwkv(args);
     expect(stderr).toMatch(message);
