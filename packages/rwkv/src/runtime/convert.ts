@@ -8,7 +8,8 @@ import { writeGguf, type GgufValue } from "../formats/gguf/write.ts";
 import { writePth } from "../formats/pth/write.ts";
 import { writeSafetensors } from "../formats/safetensors/safetensors.ts";
 import { ggufMetadata, ggufTensors, officialTensors, type GgufDType } from "../model/export.ts";
-import { canonicalWeights } from "../model/weights/canonical.ts";
+import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
+import { STATE_ORIENTATION_KEY } from "../model/weights/orientation.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { LoadProgress } from "./progress.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
@@ -54,7 +55,7 @@ export async function convert(
         throw new UsageError(`${format} has no q8_0. Convert to GGUF, or choose f32, f16 or bf16.`);
       const tensors = withProgress(officialTensors(weights, dtype), options);
       if (format === "pth") await writePth(sink, tensors);
-      else await writeSafetensors(sink, tensors, new Map([["format", "pt"]]));
+      else await writeSafetensors(sink, tensors, safetensorsMetadata(weights));
       return;
     }
     const { config } = weights;
@@ -72,6 +73,13 @@ export async function convert(
     ]);
     await writeGguf(sink, withProgress(ggufTensors(weights, dtype), options), metadata);
   });
+}
+
+/** Loaders of PyTorch look for `format`; a tuned state among the tensors has the official order. */
+function safetensorsMetadata({ timeState }: CanonicalWeights): Map<string, string> {
+  const metadata = new Map([["format", "pt"]]);
+  if (timeState !== null) metadata.set(STATE_ORIENTATION_KEY, "value-key");
+  return metadata;
 }
 
 /** Counts bytes as tensors are read, and stops between two of them if aborted. */
