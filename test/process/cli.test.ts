@@ -3,6 +3,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.ts";
+import { loadModel, writeAdapter, writeTunedState } from "../../packages/rwkv/src/node.ts";
 import { HAS_ADDON, rwkv, temporaryFolder } from "../support/cli.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
@@ -155,6 +157,66 @@ describe("logits", () => {
     const bytes = readFileSync(out);
     expect(bytes.length).toBe(4 * 512);
     expect(want.logits.map((_, i) => bytes.readFloatLE(4 * i))).toEqual(want.logits.map(Math.fround));
+  });
+});
+
+describe("adapters and tuned states", () => {
+  const adapter = at("adapter.safetensors");
+  const bare = at("adapter.pth");
+  const state = at("tuned.pth");
+
+  beforeAll(async () => {
+    const wave = (length: number): Float32Array => Float32Array.from({ length }, (_, i) => Math.sin(i));
+    const pairs = [{ name: "blocks.0.att.key", rank: 2, a: wave(2 * 64), b: wave(64 * 2) }];
+    const write = async (path: string, work: (sink: MemorySink) => Promise<void>): Promise<void> => {
+      const sink = new MemorySink();
+      await work(sink);
+      writeFileSync(path, sink.bytes());
+    };
+    await write(adapter, (sink) => writeAdapter(sink, { alpha: 4, pairs }, { format: "safetensors" }));
+    await write(bare, (sink) => writeAdapter(sink, { alpha: 4, pairs }, { format: "pth" }));
+    await using model = await loadModel(MODEL);
+    const block = new Float32Array(model.info.stateByteLength / 4);
+    const { offset } = model.stateLayout.find(({ name }) => name === "blocks.1.wkv")!;
+    block.set(wave(500), offset);
+    await write(state, (sink) => writeTunedState(sink, model.config, block, { format: "pth" }));
+  });
+
+  test("--lora changes the numbers, the same by either file, and by --lora-alpha", async () => {
+    const plain = await logits("--tokens", "1,2,3");
+    const merged = await logits("--tokens", "1,2,3", "--lora", adapter);
+    expect(merged.logits).not.toEqual(plain.logits);
+    expect(await logits("--tokens", "1,2,3", "--lora", bare, "--lora-alpha", "4")).toEqual(merged);
+    expect(await logits("--tokens", "1,2,3", "--lora", bare, "--lora-alpha", "0")).toEqual(plain);
+  });
+
+  test("--state starts from a tuned state, in generate too", async () => {
+    const plain = await logits("--tokens", "1,2,3");
+    const tuned = await logits("--tokens", "1,2,3", "--state", state);
+    expect(tuned.logits).not.toEqual(plain.logits);
+    const args = ["generate", "Hi", "--model", MODEL, "--max-tokens", "12", "--temperature", "0"];
+    const texts = await Promise.all([rwkv(args), rwkv([...args, "--state", state, "--lora", adapter])]);
+    expect(texts.map(({ code }) => code)).toEqual([0, 0]);
+    expect(texts[0].stdout).not.toBe(texts[1].stdout);
+  });
+
+  test("what is missing or does not fit is named", async () => {
+    const tokens = ["logits", "--model", MODEL, "--json", "--tokens", "1"];
+    for (const [args, exitCode, message] of [
+      [["--lora", bare], 2, /adapter\.pth does not say its alpha.*--lora-alpha/],
+      [["--lora-alpha", "4"], 2, /--lora FILE/],
+      [["--lora", at("no.pth"), "--lora-alpha", "4"], 1, /no\.pth/],
+      [
+        ["--lora", state, "--lora-alpha", "4"],
+        1,
+        /tuned\.pth: none of the 2 tensors is half of a low-rank pair/,
+      ],
+      [["--state", bare], 1, /adapter\.pth: tensor "blocks\.0\.att\.time_state" is missing/],
+    ] as [string[], number, RegExp][]) {
+      const { code, stdout, stderr } = await rwkv([...tokens, ...args]);
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([exitCode, ""]);
+    }
   });
 });
 

@@ -81,7 +81,7 @@ export function canonicalWeights(checkpoint: Checkpoint): CanonicalWeights {
   for (const rule of weightRules(config)) {
     const view = tensors.get(rule.name);
     if (view === undefined) throw missing(source, rule, scheme.tensors);
-    weights.set(rule.name, canonical(source, rule, view));
+    weights.set(rule.name, canonicalWeight(source, rule, view));
     tensors.delete(rule.name);
   }
   refuseUnused(source, tensors, config);
@@ -149,8 +149,11 @@ function takeTimeState(
   return { layers, orientation };
 }
 
-/** The weight of a rule out of the tensor that the scheme found for it. */
-function canonical(source: string, rule: WeightRule, view: TensorView): CanonicalWeight {
+/**
+ * The weight of a rule out of the tensor that the scheme found for it.
+ * @throws FormatError if its shape is another, UnsupportedError if it holds no weights
+ */
+export function canonicalWeight(source: string, rule: WeightRule, view: TensorView): CanonicalWeight {
   const { dtype } = view;
   if (!isWeightDType(dtype)) {
     throw new UnsupportedError(
