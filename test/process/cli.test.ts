@@ -220,6 +220,127 @@ describe("adapters and tuned states", () => {
   });
 });
 
+describe("eval", () => {
+  const text = at("eval.txt");
+  const choices = at("choices.jsonl");
+  const words = at("words.jsonl");
+  const exact = at("exact.jsonl");
+
+  beforeAll(() => {
+    writeFileSync(text, "A text of a few words. ".repeat(4));
+    const lines = (...items: object[]): string => items.map((item) => `${JSON.stringify(item)}\n`).join("\n");
+    writeFileSync(
+      choices,
+      lines(
+        { context: "The sky is", choices: ["blue", "green"], answer: 0 },
+        { question: "2+2=", choices: ["3", "4", "5"] },
+      ),
+    );
+    writeFileSync(words, lines({ text: "three small words" }, { text: "and three more" }));
+    writeFileSync(
+      exact,
+      lines(
+        { prompt: "1+1=", answer: "2" },
+        { prompt: "1+2=", answer: "3" },
+        { prompt: "1+3=", answer: "4" },
+      ),
+    );
+  });
+
+  const all = [
+    "--text",
+    text,
+    "--choices",
+    choices,
+    "--last-word",
+    words,
+    "--exact",
+    exact,
+    "--max-tokens",
+    "8",
+  ];
+
+  test("prints a row for each number, and JSON with each case", async () => {
+    const { code, stdout, stderr } = await rwkv(["eval", "--model", MODEL, ...all]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^text: tokens predicted +91\n/);
+    expect(stdout).toMatch(/\ntext: perplexity +[\d.]+\n/);
+    expect(stdout).toMatch(/\nchoices: cases +2, 1 with an answer\nchoices: accuracy +(0|100)\.00 %\n/);
+    expect(stdout).toMatch(
+      /\nlast words: perplexity +[\d.]+\nexact answers: cases +3\nexact answers: accuracy +0\.00 %\n$/,
+    );
+    const json = JSON.parse((await rwkv(["eval", "--model", MODEL, ...all, "--json"])).stdout) as object;
+    expect(json).toMatchObject({
+      text: { nTokens: 91, nBytes: 91 },
+      choices: {
+        nCases: 2,
+        nAnswered: 1,
+        cases: [{ ranking: [expect.any(Number), expect.any(Number)] }, {}],
+      },
+      lastWord: { nCases: 2, cases: [{ isGreedy: false }, {}] },
+      exact: { nCases: 3, accuracy: 0, cases: [{ isCorrect: false }, {}, {}] },
+    });
+  });
+
+  test("--limit takes the first cases and tokens, --state begins elsewhere, neither depends on --batch", async () => {
+    const run = async (...args: string[]): Promise<Record<string, Record<string, unknown>>> => {
+      const { stdout } = await rwkv(["eval", "--model", MODEL, ...all, "--json", ...args]);
+      return JSON.parse(stdout) as Record<string, Record<string, unknown>>;
+    };
+    const limited = await run("--limit", "2");
+    expect([limited["text"]!["nTokens"], limited["exact"]!["nCases"]]).toEqual([1, 2]);
+    const plain = await run();
+    expect(await run("--batch", "1")).toEqual(plain);
+    const state = at("eval.state");
+    await logits("--tokens", "1,2,3", "--save-state", state);
+    const moved = await run("--state", state);
+    expect(moved["text"]!["nTokens"]).toBe(91); // no logits were kept by which the first could be predicted
+    expect(moved["text"]!["perplexity"]).not.toBe(plain["text"]!["perplexity"]);
+  });
+
+  test("what is wrong is named, with the line of a case", async () => {
+    const bad = (name: string, content: string): string => {
+      writeFileSync(at(name), content);
+      return at(name);
+    };
+    const good = '{"prompt":"a","answer":"b"}\n';
+    for (const [args, exitCode, message] of [
+      [[], 2, /--text, --choices, --last-word or --exact/],
+      [["--text", at("none.txt")], 1, /none\.txt cannot be read/],
+      [["--exact", bad("a.jsonl", `${good}\n{"prompt":`)], 1, /a\.jsonl: line 3: is no JSON/],
+      [["--exact", bad("b.jsonl", `${good}[1]`)], 1, /b\.jsonl: line 2: expected a JSON object, found \[1\]/],
+      [
+        ["--exact", bad("c.jsonl", `${good}{"prompt":"a"}`)],
+        1,
+        /line 2: expected "answer", a text, found nothing/,
+      ],
+      [["--exact", bad("d.jsonl", '{"prompt":"","answer":""}')], 1, /line 1: expected "prompt"/],
+      [["--exact", bad("e.jsonl", "\n\n")], 1, /has no cases/],
+      [
+        ["--last-word", bad("f.jsonl", '{"text":"word"}')],
+        1,
+        /line 1: expected "text" of at least two words/,
+      ],
+      [
+        ["--choices", bad("g.jsonl", '{"choices":["a","b"]}')],
+        1,
+        /line 1: expected one of "context" and "question"/,
+      ],
+      [["--choices", bad("h.jsonl", '{"context":"a","choices":["b"]}')], 1, /line 1: expected "choices"/],
+      [
+        ["--choices", bad("i.jsonl", '{"context":"a","choices":["b","c"],"answer":2}')],
+        1,
+        /line 1: expected "answer", an index from 0 to 1, or none, found 2/,
+      ],
+    ] as [string[], number, RegExp][]) {
+      const { code, stdout, stderr } = await rwkv(["eval", "--model", MODEL, ...args]);
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([exitCode, ""]);
+    }
+  });
+});
+
 describe("tokenize", () => {
   test("bytes in from stdin, nothing trimmed, and the text back", async () => {
     const { stdout } = await rwkv(["tokenize", "--model", MODEL, "--json", "-"], {
@@ -280,7 +401,7 @@ describe("help", () => {
   test("the overview and every command have examples, on stdout, with exit code 0", async () => {
     for (const args of [
       ["--help"],
-      ...["generate", "tokenize", "inspect", "convert", "logits", "bench"].map((c) => [c, "--help"]),
+      ...["generate", "tokenize", "inspect", "convert", "eval", "logits", "bench"].map((c) => [c, "--help"]),
     ]) {
       const { code, stdout, stderr } = await rwkv(args);
       expect(code).toBe(0);

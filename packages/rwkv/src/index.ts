@@ -33,6 +33,16 @@ export type { CompareOptions, CompareProgress, Comparison, WeightDifference } fr
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
 export type { Prompt } from "./runtime/engine.ts";
+export { evaluateChoices } from "./runtime/evaluation/choices.ts";
+export type { ChoiceCase, ChoiceOptions, ChoiceResult, ChoiceScore } from "./runtime/evaluation/choices.ts";
+export type { EvaluationOptions, EvaluationProgress, ScoreOptions } from "./runtime/evaluation/cases.ts";
+export { evaluateExact } from "./runtime/evaluation/exact.ts";
+export type { ExactAnswer, ExactCase, ExactOptions, ExactResult } from "./runtime/evaluation/exact.ts";
+export { evaluateLastWords } from "./runtime/evaluation/last-word.ts";
+export type { LastWordCase, LastWordResult } from "./runtime/evaluation/last-word.ts";
+export type { ContinuationScore } from "./runtime/evaluation/score.ts";
+export { evaluateText } from "./runtime/evaluation/text.ts";
+export type { TextScore } from "./runtime/evaluation/text.ts";
 export { Generation } from "./runtime/generation.ts";
 export type {
   FinishReason,
