@@ -1,6 +1,6 @@
 // What goes wrong on people's machines: each ends with a sentence on stderr, the right exit code, and nothing lost.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, type ChildProcess } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -173,6 +173,16 @@ describe("converting leaves the old target as it was", () => {
   });
 });
 
+/** Sends SIGINT when the process says that the model is there. */
+function interruptOnceLoaded(child: ChildProcess): void {
+  let said = "";
+  child.stderr!.on("data", (piece: Buffer) => {
+    const wasLoaded = said.includes("weights loaded");
+    said += piece.toString();
+    if (!wasLoaded && said.includes("weights loaded")) child.kill("SIGINT");
+  });
+}
+
 describe("Ctrl-C in mid-generation", () => {
   const long = [
     "generate",
@@ -202,11 +212,17 @@ describe("Ctrl-C in mid-generation", () => {
   });
 
   test("--json still prints its result, with finishReason aborted", async () => {
-    const { code, stdout } = await rwkv([...long, "--json"], {
-      onStart: (child) => setTimeout(() => child.kill("SIGINT"), 1500),
-    });
+    const { code, stdout } = await rwkv([...long, "--json", "--verbose"], { onStart: interruptOnceLoaded });
     expect(code).toBe(130);
     expect(JSON.parse(stdout)).toMatchObject({ finishReason: "aborted" });
+  });
+
+  test("an evaluation ends with 130 and prints no numbers", async () => {
+    const cases = at("long.jsonl");
+    writeFileSync(cases, '{"prompt":"Hi","answer":"ho"}\n'.repeat(100_000));
+    const args = ["eval", "--model", MODEL, "--exact", cases, "--verbose"];
+    const { code, stdout } = await rwkv(args, { onStart: interruptOnceLoaded });
+    expect([code, stdout]).toEqual([130, ""]);
   });
 });
 

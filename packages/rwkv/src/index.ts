@@ -1,5 +1,9 @@
 // What both entry points share: types, errors, and everything that needs no platform.
 
+export { chatParts, renderChat } from "./chat/render.ts";
+export type { ChatPart } from "./chat/render.ts";
+export { WORLD_CHAT } from "./chat/template.ts";
+export type { ChatMessage, ChatRole, ChatTemplate } from "./chat/template.ts";
 export { blobSource, bytesSource } from "./core/byte-source.ts";
 export type { ByteSource } from "./core/byte-source.ts";
 export type { ByteSink } from "./core/byte-sink.ts";
