@@ -17,12 +17,10 @@ namespace rwkv::avx2_train {
 #include "kernels/vector_avx2.h"
 #include "kernels/record.h"
 #include "kernels/functions.h"
-#include "train/shuffle_avx2.h"
-#include "train/call.h"
-#include "train/gemm.h"
-#include "train/table.h"
+#include "train/vectors_avx2.h"
+#include "train/kernels.h"
 
 extern const TrainKernels KERNELS;
-const TrainKernels KERNELS{"avx2", TRAIN_TABLE, sizeof TRAIN_TABLE / sizeof *TRAIN_TABLE};
+const TrainKernels KERNELS{"avx2", TRAIN_TABLE, sizeof TRAIN_TABLE / sizeof *TRAIN_TABLE, ROOM_FLOATS, 3 * W};
 
 }  // namespace rwkv::avx2_train

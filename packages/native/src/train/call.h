@@ -4,6 +4,10 @@ template <typename T>
 constexpr bool IS_POINTER = false;
 template <typename T>
 constexpr bool IS_POINTER<T*> = true;
+template <typename T>
+constexpr char KIND = IS_POINTER<T> ? 'p' : 'n';
+template <>
+constexpr char KIND<float* const*> = 'l';
 
 template <typename T>
 INLINE T argumentOf(const TrainArgument& argument) {
@@ -29,7 +33,7 @@ struct Entry;
 template <typename R, typename... T, R (*KERNEL)(T...)>
 struct Entry<KERNEL> {
   static_assert(sizeof...(T) <= MAX_TRAIN_ARGUMENTS);
-  static constexpr char SIGNATURE[] = {(IS_POINTER<T> ? 'p' : 'n')..., '\0'};
+  static constexpr char SIGNATURE[] = {KIND<T>..., '\0'};
 
   template <size_t... I>
   INLINE double callWith(const TrainArgument* arguments, Indices<I...>) {

@@ -25,12 +25,11 @@ static_assert(GEMM_COLUMNS % GEMM_WIDTH == 0 && GEMM_BLOCK_ROWS % GEMM_ROWS == 0
 
 constexpr uint32_t GEMM_NT = 0, GEMM_NN = 1, GEMM_TN = 2;
 
-/** Of each thread: packed blocks of b and, of tn, of a. Filled anew by every call. */
+/** Packed blocks of b and, of tn, of a. Filled anew by every call. */
 struct GemmScratch {
-  alignas(64) float b[GEMM_INNER * GEMM_COLUMNS];
-  alignas(64) float a[GEMM_INNER * GEMM_BLOCK_ROWS];
+  float b[GEMM_INNER * GEMM_COLUMNS];
+  float a[GEMM_INNER * GEMM_BLOCK_ROWS];
 };
-static thread_local GemmScratch gemmScratch;
 
 /** Packs `nInner` rows of b[k, n] by `nColumns` columns into panels [inner][GEMM_WIDTH]. */
 static void packRows(float* packed, const float* b, size_t stride, size_t nInner, size_t nColumns) {
@@ -116,11 +115,9 @@ static void gemmTileOf(size_t nRows, float* c, size_t cRow, const float* a, size
   if constexpr (ROWS > 1) gemmTileOf<ROWS - 1>(nRows, c, cRow, a, aRow, aStep, b, nInner, nColumns, addToC);
 }
 
-INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
 static void gemm(float* c, const float* a, const float* b, size_t m, size_t n, size_t k, uint32_t form,
-                 bool accumulate) {
-  GemmScratch& scratch = gemmScratch;
+                 bool accumulate, float* room) {
+  GemmScratch& scratch = *scratchAt<GemmScratch>(room);
   if (k == 0 && !accumulate) __builtin_memset(c, 0, m * n * sizeof(float));
   for (size_t column = 0; column < n; column += GEMM_COLUMNS) {
     const size_t nColumns = least(GEMM_COLUMNS, n - column);
