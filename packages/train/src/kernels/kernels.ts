@@ -47,8 +47,11 @@ export interface KernelModule {
   /** `reference`, `native-avx2`, `wasm-simd`... */
   readonly name: string;
   readonly precision: Precision;
+  /** Bytes at the beginning of the memory that belong to the kernels; arrays come after them. */
+  readonly reservedByteLength: number;
   /**
-   * Memory that all threads share and whose bytes are zero, as structured cloning passes it on to workers.
+   * Memory that all threads share and whose bytes are zero, as structured cloning passes it on to workers. Its length
+   * counts the reserved bytes.
    * @throws DeviceError if there is not so much
    */
   createMemory(byteLength: number): TrainMemory;
