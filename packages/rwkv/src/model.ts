@@ -8,7 +8,7 @@ export { openCheckpoint } from "./formats/open.ts";
 export { writeSafetensors } from "./formats/safetensors/safetensors.ts";
 export { GROUP_NORM_EPS } from "./model/config.ts";
 export type { LoraRanks, ModelConfig, RwkvVersion } from "./model/config.ts";
-export { officialTensors } from "./model/export.ts";
+export { officialTensors, residualScale } from "./model/export.ts";
 export { declareForward } from "./model/forward.ts";
 export type { ForwardOptions } from "./model/forward.ts";
 export { stateLayout, tunedState } from "./model/state.ts";

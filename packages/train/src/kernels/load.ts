@@ -1,0 +1,26 @@
+// Which kernels a training uses, by name, so that workers can load the same.
+
+import { UsageError } from "rwkv";
+import type { KernelModule } from "./kernels.ts";
+import { referenceKernels } from "./reference/reference.ts";
+
+/** `auto` takes the fastest that this machine has. */
+export type KernelName = "auto" | "reference" | "reference-f64";
+
+/** All of them. */
+export const KERNEL_NAMES: readonly KernelName[] = ["auto", "reference", "reference-f64"];
+
+/** @throws UsageError for another name */
+export function loadKernels(name: KernelName): Promise<KernelModule> {
+  switch (name) {
+    case "auto":
+    case "reference":
+      return Promise.resolve(referenceKernels("f32"));
+    case "reference-f64":
+      return Promise.resolve(referenceKernels("f64"));
+    default:
+      throw new UsageError(
+        `There are no kernels called ${String(name)}; expected one of ${KERNEL_NAMES.join(", ")}.`,
+      );
+  }
+}
