@@ -64,16 +64,19 @@ export function referenceKernels(precision: Precision): KernelModule {
     name: "reference",
     precision,
     reservedByteLength: 0,
-    createMemory(byteLength) {
-      try {
-        return new SharedArrayBuffer(byteLength);
-      } catch (cause) {
-        throw new DeviceError(
-          `no memory for training: ${byteLength} bytes could not be had. Use fewer tokens per piece or a smaller model.`,
-          { cause },
-        );
-      }
-    },
+    createMemory: createSharedMemory,
     open: () => kernels,
   };
+}
+
+/** Memory for kernels that take arrays wherever they lie. @throws DeviceError if there is not so much */
+export function createSharedMemory(byteLength: number): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(byteLength);
+  } catch (cause) {
+    throw new DeviceError(
+      `no memory for training: ${byteLength} bytes could not be had. Use fewer tokens per piece or a smaller model.`,
+      { cause },
+    );
+  }
 }
