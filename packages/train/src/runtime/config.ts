@@ -128,7 +128,7 @@ export function readTrainConfig(value: unknown, folder: string): TrainConfig {
     threads: fields.whole("threads", 1, 256, 1),
     kernels: fields.choice("kernels", KERNEL_NAMES, "auto"),
     checkpointSteps: fields.whole("checkpointSteps", 1, MAX, 100),
-    rowsAtOnce: fields.whole("rowsAtOnce", 1, MAX_SIZE, Math.max(batches.context, 512)),
+    rowsAtOnce: fields.whole("rowsAtOnce", 1, MAX_SIZE, Math.max(batches.context, 1024)),
   };
   if (config.rowsAtOnce < batches.context) {
     throw fields.wrong("rowsAtOnce", `at least data.context, which is ${batches.context}`);
