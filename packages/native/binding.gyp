@@ -15,7 +15,8 @@
   "targets": [
     {
       "target_name": "rwkv_native",
-      "sources": ["src/addon.cc", "src/bandwidth.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc"],
+      "sources": ["src/addon.cc", "src/bandwidth.cc", "src/memory.cc", "src/pool.cc", "src/kernel_sets.cc",
+        "src/train_calls.cc"],
       "conditions": [
         ["target_arch=='x64'", {"dependencies": ["kernels_avx2", "kernels_avx512"], "defines": ["RWKV_X64"]}],
         ["target_arch=='arm64'", {"dependencies": ["kernels_neon", "kernels_neon_dot"], "defines": ["RWKV_ARM64"]}],
@@ -28,14 +29,14 @@
         {
           "target_name": "kernels_avx2",
           "type": "static_library",
-          "sources": ["src/kernels_avx2.cc"],
+          "sources": ["src/kernels_avx2.cc", "src/train_avx2.cc"],
           "cflags_cc": ["-mavx2", "-mfma", "-mf16c"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["-mavx2", "-mfma", "-mf16c"]},
         },
         {
           "target_name": "kernels_avx512",
           "type": "static_library",
-          "sources": ["src/kernels_avx512.cc"],
+          "sources": ["src/kernels_avx512.cc", "src/train_avx512.cc"],
           "cflags_cc": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni", "-mprefer-vector-width=512"],
           "xcode_settings": {"OTHER_CPLUSPLUSFLAGS": ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]},
         },
@@ -46,7 +47,7 @@
         {
           "target_name": "kernels_neon",
           "type": "static_library",
-          "sources": ["src/kernels_neon.cc"],
+          "sources": ["src/kernels_neon.cc", "src/train_neon.cc"],
         },
         {
           "target_name": "kernels_neon_dot",

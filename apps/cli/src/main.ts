@@ -10,6 +10,7 @@ import { addInspect } from "./commands/inspect.ts";
 import { addLogits } from "./commands/logits.ts";
 import { addQuantize } from "./commands/quantize.ts";
 import { addTokenize } from "./commands/tokenize.ts";
+import { addTrain } from "./commands/train.ts";
 import { EXIT, exitCodeOf, Interrupted, reportError } from "./errors.ts";
 import { ClosedPipe } from "./output.ts";
 import { version } from "./version.ts";
@@ -47,6 +48,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     addCompare,
     addEval,
     addLogits,
+    addTrain,
     addBench,
   ]) {
     add(program);

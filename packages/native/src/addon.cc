@@ -12,6 +12,7 @@
 //   releaseMemory(memory): undefined
 //   step(pool, memory, context, nRecords): Promise<undefined>
 //   readBandwidth(nThreads, byteLength, nReads): number   bytes per second; waits for the end
+//   trainKernels(kernelSet): ...                      train_calls.h
 //
 // Pools and memories go with their handles; buffers and steps in progress keep a memory alive. `releaseMemory` does not
 // wait for that: it detaches the memory's buffer and gives the pages back as soon as no step works on them.
@@ -29,6 +30,7 @@
 #include "kernel_set.h"
 #include "memory.h"
 #include "pool.h"
+#include "train_calls.h"
 
 namespace rwkv {
 namespace {
@@ -298,6 +300,7 @@ napi_value initialize(napi_env env, napi_value exports) {
   add("releaseMemory", releaseMemory);
   add("step", step);
   add("readBandwidth", measureBandwidth);
+  add("trainKernels", trainKernelsFor);
   napi_set_named_property(env, exports, "layout", string(env, abi::LAYOUT));
 
   const char* names[2];

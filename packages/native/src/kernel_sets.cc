@@ -1,6 +1,7 @@
 // Which kernel sets were built, and which of them this processor can run.
 
 #include "kernel_set.h"
+#include "train_kernels.h"
 
 #include <cstring>
 
@@ -19,6 +20,12 @@ extern const KernelSet KERNELS;
 }
 namespace avx512 {
 extern const KernelSet KERNELS;
+}
+namespace avx2_train {
+extern const TrainKernels KERNELS;
+}
+namespace avx512_train {
+extern const TrainKernels KERNELS;
 }
 
 static bool hasAvx2() {
@@ -44,6 +51,12 @@ const KernelSet* kernelSet(const char* name) {
   return nullptr;
 }
 
+const TrainKernels* trainKernels(const char* name) {
+  if (hasAvx512() && std::strcmp(name, avx512_train::KERNELS.name) == 0) return &avx512_train::KERNELS;
+  if (hasAvx2() && std::strcmp(name, avx2_train::KERNELS.name) == 0) return &avx2_train::KERNELS;
+  return nullptr;
+}
+
 #elif defined(RWKV_ARM64)
 
 // One set for JavaScript: which of the two runs changes no bit.
@@ -52,6 +65,9 @@ extern const KernelSet KERNELS;
 }
 namespace neon_dot {
 extern const KernelSet KERNELS;
+}
+namespace neon_train {
+extern const TrainKernels KERNELS;
 }
 
 /** Whether the processor multiplies and adds four pairs of 8-bit numbers at once (FEAT_DotProd). */
@@ -75,11 +91,17 @@ const KernelSet* kernelSet(const char* name) {
   return hasDotProducts() ? &neon_dot::KERNELS : &neon::KERNELS;
 }
 
+const TrainKernels* trainKernels(const char* name) {
+  return std::strcmp(name, neon_train::KERNELS.name) == 0 ? &neon_train::KERNELS : nullptr;
+}
+
 #else
 
 size_t usableKernelSets(const char*[2]) { return 0; }
 
 const KernelSet* kernelSet(const char*) { return nullptr; }
+
+const TrainKernels* trainKernels(const char*) { return nullptr; }
 
 #endif
 

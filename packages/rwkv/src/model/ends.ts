@@ -1,7 +1,7 @@
 // What all versions share around their layers: the first norm of the embedding rows, and the logits. Decides that the
 // embedding is looked up outside (its rows are the program's input) and that only wanted rows meet the head.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -29,7 +29,7 @@ export interface EndRows {
 }
 
 /** Inputs are declared in the order in which a step takes them: embedding, then position. */
-export function declareEnds(builder: ProgramBuilder, c: ModelConfig): EndRows {
+export function declareEnds(builder: TensorDeclarer, c: ModelConfig): EndRows {
   return {
     embedding: builder.input("embedding", [c.nEmbd]),
     position: c.positions > 0 ? builder.input("position", [c.nEmbd]) : null,

@@ -1,7 +1,7 @@
 // The one place that dispatches on the version: declares state and scratch, and binds a version's forward pass to the
 // handles of its weights.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import type { ModelConfig } from "./config.ts";
@@ -25,7 +25,7 @@ export interface ForwardOptions {
  * @returns the forward pass, for the builder
  */
 export function declareForward(
-  builder: ProgramBuilder,
+  builder: TensorDeclarer,
   c: ModelConfig,
   handles: ReadonlyMap<string, Tensor>,
   options: ForwardOptions,

@@ -1,7 +1,7 @@
 // RWKV-4: the whole forward pass, in the order of the official one-token code (BlinkDL/ChatRWKV,
 // RWKV_in_150_lines.py). Prefill is the same code with more rows. The channel mix also serves versions 5 and 6.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops, Wkv4State } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -76,7 +76,7 @@ export interface Scratch4 extends EndRows, ChannelMixScratch {
   readonly y: Tensor;
 }
 
-export function declareScratch4(builder: ProgramBuilder, c: ModelConfig): Scratch4 {
+export function declareScratch4(builder: TensorDeclarer, c: ModelConfig): Scratch4 {
   const rows = (name: string, width: number): Tensor => builder.scratch(name, [width], "token");
   return {
     ...declareEnds(builder, c),
@@ -89,7 +89,7 @@ export function declareScratch4(builder: ProgramBuilder, c: ModelConfig): Scratc
   };
 }
 
-export function declareChannelMixScratch(builder: ProgramBuilder, c: ModelConfig): ChannelMixScratch {
+export function declareChannelMixScratch(builder: TensorDeclarer, c: ModelConfig): ChannelMixScratch {
   const rows = (name: string, width: number): Tensor => builder.scratch(name, [width], "token");
   return {
     xn: rows("xn", c.nEmbd),

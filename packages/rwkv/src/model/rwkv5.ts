@@ -1,7 +1,7 @@
 // RWKV-5 ("Eagle"), all three kinds: 5.0 has no gate, 5.1 one decay per head, 5.2 one per channel. The whole forward
 // pass, in the order of the official `rwkv` package (ChatRWKV, att_one_v5 to v5_2). Paper: arXiv:2404.05892.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -75,7 +75,7 @@ export interface Scratch5 extends EndRows, ChannelMixScratch {
   readonly y: Tensor;
 }
 
-export function declareScratch5(builder: ProgramBuilder, c: ModelConfig): Scratch5 {
+export function declareScratch5(builder: TensorDeclarer, c: ModelConfig): Scratch5 {
   const rows = (name: string, width: number): Tensor => builder.scratch(name, [width], "token");
   return {
     ...declareEnds(builder, c),

@@ -1,7 +1,7 @@
 // RWKV-6 ("Finch"): the whole forward pass, in the order of the official `rwkv` package (ChatRWKV, att_one_v6). Token
 // shift and decay depend on the data through low-rank maps. Paper: arXiv:2404.05892.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -68,7 +68,7 @@ export interface Options6 extends HeadOptions {
   readonly residualScale: readonly number[];
 }
 
-export function declareScratch6(builder: ProgramBuilder, c: ModelConfig): Scratch6 {
+export function declareScratch6(builder: TensorDeclarer, c: ModelConfig): Scratch6 {
   const rows = (name: string, width: number): Tensor => builder.scratch(name, [width], "token");
   return {
     ...declareEnds(builder, c),

@@ -1,7 +1,7 @@
 // RWKV-7 ("Goose"): the whole forward pass, in the order of the official numpy code (BlinkDL/RWKV-LM,
 // RWKV-v7/rwkv_v7_numpy.py). Prefill is the same code with more rows. Paper: arXiv:2503.14456.
 
-import type { ProgramBuilder } from "../ops/backend.ts";
+import type { TensorDeclarer } from "../ops/backend.ts";
 import type { Ops } from "../ops/ops.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { L2_NORM_EPS, LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
@@ -77,7 +77,7 @@ export interface Scratch7 extends EndRows {
   readonly hidden: Tensor;
 }
 
-export function declareScratch7(builder: ProgramBuilder, c: ModelConfig): Scratch7 {
+export function declareScratch7(builder: TensorDeclarer, c: ModelConfig): Scratch7 {
   const rows = (name: string, width: number): Tensor => builder.scratch(name, [width], "token");
   return {
     ...declareEnds(builder, c),

@@ -25,10 +25,8 @@ export interface WeightUpload {
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
 }
 
-/** Collects the tensors and the forward pass of one model. */
-export interface ProgramBuilder {
-  /** @throws DeviceError if the weight does not fit in the device's memory, with the arithmetic */
-  weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor>;
+/** Makes the handles of everything in a forward pass but its weights. */
+export interface TensorDeclarer {
   /** f32 per sequence. Slots hold the states in the order of declaration, which is also that of saved files. */
   state(name: string, shape: readonly number[], initial: number): Tensor;
   /** Rows that the caller hands to each step; one call per input, in the order of `StepInputs`. */
@@ -37,6 +35,12 @@ export interface ProgramBuilder {
   scratch(name: string, shape: readonly number[], rows: Exclude<RowKind, "none">): Tensor;
   /** The rows that a step returns; declared once. */
   output(name: string, shape: readonly number[]): Tensor;
+}
+
+/** Collects the tensors and the forward pass of one model. */
+export interface ProgramBuilder extends TensorDeclarer {
+  /** @throws DeviceError if the weight does not fit in the device's memory, with the arithmetic */
+  weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor>;
   /**
    * Ends the building: runs `forward` once, or keeps it to run at each step, as the backend likes.
    * The builder cannot be used afterwards.

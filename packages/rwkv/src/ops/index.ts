@@ -12,5 +12,6 @@ export type {
   ProgramBuilder,
   Run,
   StepOptions,
+  TensorDeclarer,
   WeightUpload,
 } from "./backend.ts";
