@@ -51,6 +51,7 @@ const ENGINE_LAYERS: Readonly<Record<string, readonly string[]>> = {
 const PACKAGES = [
   { name: "rwkv", folder: "packages/rwkv" },
   { name: "rwkv-native", folder: "packages/native" },
+  { name: "rwkv-demo-model", folder: "models/demo" },
   { name: "rwkv-cli", folder: "apps/cli" },
 ] as const;
 

@@ -28,9 +28,9 @@ interface TurnKind {
 
 /** Turns of conversations. Those with a floor in the evaluation come often, the others as seasoning. */
 export const TURN_KINDS: readonly TurnKind[] = [
-  { name: "arithmetic", weight: 44, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
-  { name: "backwards", weight: 22, draw: (random) => backwardsTurn(random, "train") },
-  { name: "copy", weight: 6, draw: (random) => copyTurn(random, "train") },
+  { name: "arithmetic", weight: 56, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "backwards", weight: 10, draw: (random) => backwardsTurn(random, "train") },
+  { name: "copy", weight: 5, draw: (random) => copyTurn(random, "train") },
   { name: "copy words", weight: 2, draw: copyWordsTurn },
   { name: "copy number", weight: 2, draw: copyNumberTurn },
   { name: "spell", weight: 2, draw: (random) => letterByLetterTurn(random, "train") },
@@ -46,7 +46,7 @@ export const TURN_KINDS: readonly TurnKind[] = [
   { name: "talk", weight: 4, draw: talkTurn },
 ];
 
-const STORY_SHARE = 0.28;
+const STORY_SHARE = 0.26;
 const MAX_TURNS = 8;
 const MAX_QUESTIONS = 5;
 
@@ -64,7 +64,9 @@ function storyDocument(random: SeededRandom): string {
 
 function conversation(random: SeededRandom): string {
   const nTurns = random.between(1, MAX_TURNS);
-  return Array.from({ length: nTurns }, () => formatTurn(random.pickWeighted(TURN_KINDS).draw(random))).join("");
+  return Array.from({ length: nTurns }, () => formatTurn(random.pickWeighted(TURN_KINDS).draw(random))).join(
+    "",
+  );
 }
 
 /** Document `index` of the corpus with this seed. */

@@ -50,7 +50,10 @@ export class SeededRandom {
   /** `n` different items in random order. */
   sample<Item>(items: readonly Item[], n: number): Item[] {
     const left = [...items];
-    return Array.from({ length: Math.min(n, left.length) }, () => left.splice(this.below(left.length), 1)[0]!);
+    return Array.from(
+      { length: Math.min(n, left.length) },
+      () => left.splice(this.below(left.length), 1)[0]!,
+    );
   }
 
   #next(): number {

@@ -9,7 +9,7 @@ const FIXED = ["\n\n", "User:", "Assistant:", ' "', " + ", " - ", " x ", " = "];
 const WORD = /(?<=^|\n)[A-Z][a-z]+(?![A-Za-z:])| [A-Za-z]+(?![A-Za-z])/g;
 
 /** Rarer words stay letters. */
-const MIN_COUNT = 30;
+const MIN_COUNT = 10;
 
 /**
  * Chooses the tokens for these documents.
@@ -42,12 +42,15 @@ function byteLiteral(byte: number): string {
   return `b'\\x${byte.toString(16)}'`;
 }
 
+const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
 /** A Python literal of ASCII text, as Python prints it. */
 function textLiteral(text: string): string {
   const quote = text.includes("'") ? '"' : "'";
-  const escaped = text.replace(/[\\\x00-\x1f\x7f]/g, (char) => {
-    const short = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" }[char];
-    return short ?? `\\x${char.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  const escaped = Array.from(text, (char) => {
+    const code = char.charCodeAt(0);
+    const isPrintable = code >= 0x20 && code < 0x7f;
+    return ESCAPES[char] ?? (isPrintable ? char : `\\x${code.toString(16).padStart(2, "0")}`);
   });
-  return quote + escaped + quote;
+  return quote + escaped.join("") + quote;
 }

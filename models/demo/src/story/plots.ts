@@ -166,7 +166,10 @@ const sharing: Plot = {
       ),
     ],
     [
-      tell("On the way home {hero.he} met {friend.name}, who had none.", ask("Whom did {hero.name} meet?", "{friend.Name}.")),
+      tell(
+        "On the way home {hero.he} met {friend.name}, who had none.",
+        ask("Whom did {hero.name} meet?", "{friend.Name}."),
+      ),
       tell("Then {friend.name} came by, and {friend.he} had nothing."),
     ],
     [
@@ -194,8 +197,12 @@ const cooking: Plot = {
   sections: [
     OPENING,
     [
-      tell("One {weather.word} {time.word} {hero.his} {relative.word} wanted to make some {food.word}.", BAKED, HELPER),
-      tell("One {time.word} {hero.he} made {food.word} with {hero.his} {relative.word}.", BAKED, HELPER),
+      tell(
+        "One {weather.word} {time.word} {hero.his} {relative.word} wanted to make some {food.word}.",
+        BAKED,
+        HELPER,
+      ),
+      tell("One {time.word} {hero.he} made some {food.word} with {hero.his} {relative.word}.", BAKED, HELPER),
     ],
     [
       tell(
@@ -213,10 +220,7 @@ const cooking: Plot = {
         "There {friend.name} gave {hero.him} all the {thing.word} that {hero.he} needed.",
         ask("Who gave {hero.name} the {thing.word}?", "{friend.name}."),
       ),
-      tell(
-        "{hero.He} found the {thing.word} {spot.at}.",
-        ask("Where were the {thing.word}?", "{spot.At}."),
-      ),
+      tell("{hero.He} found the {thing.word} {spot.at}.", ask("Where were the {thing.word}?", "{spot.At}.")),
     ],
     [
       tell("When {hero.he} came home, {hero.his} {relative.word} was very glad."),
@@ -255,11 +259,17 @@ const storm: Plot = {
     ],
     [
       tell("They waited {shelter.at} until it was over.", SHELTER),
-      tell("There they sat {shelter.at} and ate some {food.word}.", ask("What did they eat?", "Some {food.word}.")),
+      tell(
+        "There they sat {shelter.at} and ate some {food.word}.",
+        ask("What did they eat?", "Some {food.word}."),
+      ),
     ],
     [
       tell("Then the sun came out again, and they walked home."),
-      tell("Then {hero.his} {relative.word} came and took them home.", ask("Who took them home?", "{hero.His} {relative.word}.")),
+      tell(
+        "Then {hero.his} {relative.word} came and took them home.",
+        ask("Who took them home?", "{hero.His} {relative.word}."),
+      ),
     ],
     ENDING,
   ],
@@ -296,11 +306,20 @@ const helping: Plot = {
       ),
     ],
     [
-      tell("After {number.word} days the {wild.word} was well again.", ask("How many days did it take?", "{number.Word}.")),
-      tell("The {wild.word} stayed for {number.word} days.", ask("How many days did the {wild.word} stay?", "{number.Word}.")),
+      tell(
+        "After {number.word} days the {wild.word} was well again.",
+        ask("How many days did it take?", "{number.Word}."),
+      ),
+      tell(
+        "The {wild.word} stayed for {number.word} days.",
+        ask("How many days did the {wild.word} stay?", "{number.Word}."),
+      ),
     ],
     [
-      tell("One {time.word} it came back and brought {hero.him} some {thing.word}.", ask("What did the {wild.word} bring?", "Some {thing.word}.")),
+      tell(
+        "One {time.word} it came back and brought {hero.him} some {thing.word}.",
+        ask("What did the {wild.word} bring?", "Some {thing.word}."),
+      ),
       tell("Before it left, it gave {hero.name} a {paint.word} feather."),
     ],
     ENDING_ALONE,
@@ -315,7 +334,10 @@ const race: Plot = {
   sections: [
     OPENING,
     [
-      tell("One {weather.word} {time.word} there was a race {place.at}.", ask("Where was the race?", "{place.At}.")),
+      tell(
+        "One {weather.word} {time.word} there was a race {place.at}.",
+        ask("Where was the race?", "{place.At}."),
+      ),
       tell("Every year there was a big race {place.at}.", ask("Where was the race?", "{place.At}.")),
     ],
     [tell("The prize was a {paint.word} {prize.word}.", PRIZE)],
@@ -327,7 +349,10 @@ const race: Plot = {
       tell("{hero.Name} wanted to win, but {friend.name} was fast too."),
     ],
     [
-      tell("Half way {friend.he} fell and hurt {friend.his} {hurt.part}.", ask("What did {friend.name} hurt?", "{friend.His} {hurt.part}.")),
+      tell(
+        "Half way {friend.he} fell and hurt {friend.his} {hurt.part}.",
+        ask("What did {friend.name} hurt?", "{friend.His} {hurt.part}."),
+      ),
       tell("Near the end {friend.name} lost a shoe and had to stop."),
     ],
     [
@@ -362,8 +387,15 @@ const planting: Plot = {
       ),
     ],
     [
-      tell("{hero.He} put them into the earth {place.at}.", ask("Where did {hero.name} plant the seeds?", "{place.At}.")),
-      tell("{hero.He} planted them {place.at} with {friend.name}.", ask("Where did {hero.name} plant the seeds?", "{place.At}."), FRIEND_HELPED),
+      tell(
+        "{hero.He} put them into the earth {place.at}.",
+        ask("Where did {hero.name} plant the seeds?", "{place.At}."),
+      ),
+      tell(
+        "{hero.He} planted them {place.at} with {friend.name}.",
+        ask("Where did {hero.name} plant the seeds?", "{place.At}."),
+        FRIEND_HELPED,
+      ),
     ],
     [
       tell("Every {time.word} {hero.name} brought water in a {paint.word} {toy.word}.", TOY_COLOUR),
@@ -376,7 +408,10 @@ const planting: Plot = {
         ask("What grew?", "A {colour.word} {plant.word}."),
         ask("What colour was the {plant.word}?", "{colour.Word}."),
       ),
-      tell("In the spring a {plant.word} came up, and it was {colour.word}.", ask("What colour was the {plant.word}?", "{colour.Word}.")),
+      tell(
+        "In the spring a {plant.word} came up, and it was {colour.word}.",
+        ask("What colour was the {plant.word}?", "{colour.Word}."),
+      ),
     ],
     [
       tell("{hero.Name} gave it to {hero.his} {relative.word}, who was very proud."),
@@ -391,8 +426,14 @@ const present: Plot = {
   sections: [
     OPENING,
     [
-      tell("One {weather.word} {time.word} it was the birthday of {friend.name}.", ask("Whose birthday was it?", "{friend.name}.")),
-      tell("{hero.His} friend {friend.name} had a birthday.", ask("Whose birthday was it?", "{friend.name}.")),
+      tell(
+        "One {weather.word} {time.word} it was the birthday of {friend.name}.",
+        ask("Whose birthday was it?", "{friend.name}."),
+      ),
+      tell(
+        "{hero.His} friend {friend.name} had a birthday.",
+        ask("Whose birthday was it?", "{friend.name}."),
+      ),
     ],
     [
       tell("{hero.Name} went {place.to} to look for a present.", WALK_WHERE),
@@ -405,16 +446,30 @@ const present: Plot = {
         ask("How many coins did it cost?", "{number.Word}."),
         TOY_COLOUR,
       ),
-      tell("{spot.At} {hero.he} found a {paint.word} {toy.word}.", TOY_COLOUR, ask("Where was the {toy.word}?", "{spot.At}.")),
+      tell(
+        "{spot.At} {hero.he} found a {paint.word} {toy.word}.",
+        TOY_COLOUR,
+        ask("Where was the {toy.word}?", "{spot.At}."),
+      ),
     ],
-    [tell("{hero.He} put it into a {colour.word} box.", ask("What colour was the box?", "{colour.Word}.")), LEFT_OUT],
+    [
+      tell("{hero.He} put it into a {colour.word} box.", ask("What colour was the box?", "{colour.Word}.")),
+      LEFT_OUT,
+    ],
     [
       tell("{friend.Name} opened {friend.his} present and jumped for joy."),
       tell("{friend.Name} loved the {toy.word} and hugged {hero.name}."),
     ],
     [
-      tell("Then they ate some {food.word} and played {game.word}.", ask("What did they play?", "{game.Word}."), ask("What did they eat?", "Some {food.word}.")),
-      tell("Then they played {game.word} until the sun went down.", ask("What did they play?", "{game.Word}.")),
+      tell(
+        "Then they ate some {food.word} and played {game.word}.",
+        ask("What did they play?", "{game.Word}."),
+        ask("What did they eat?", "Some {food.word}."),
+      ),
+      tell(
+        "Then they played {game.word} until the sun went down.",
+        ask("What did they play?", "{game.Word}."),
+      ),
     ],
     ENDING,
   ],
@@ -426,11 +481,17 @@ const night: Plot = {
     OPENING,
     PET,
     [
-      tell("One night {hero.name} woke up and heard a {noise.word}.", ask("What did {hero.name} hear?", "A {noise.word}.")),
+      tell(
+        "One night {hero.name} woke up and heard a {noise.word}.",
+        ask("What did {hero.name} hear?", "A {noise.word}."),
+      ),
       tell("One night there was a {noise.word} {spot.at}.", ask("Where was the {noise.word}?", "{spot.At}.")),
     ],
     [
-      tell("{hero.He} took a {paint.word} lantern and went outside.", ask("What colour was the lantern?", "{paint.Word}.")),
+      tell(
+        "{hero.He} took a {paint.word} lantern and went outside.",
+        ask("What colour was the lantern?", "{paint.Word}."),
+      ),
       tell("{hero.He} called {hero.his} {relative.word}, but {relative.he} was asleep."),
     ],
     [
@@ -438,9 +499,18 @@ const night: Plot = {
       tell("{hero.Name} was afraid, but {hero.he} went on."),
     ],
     [
-      tell("It was only a {colour.word} {wild.word} who wanted some {food.word}.", ask("What did the {wild.word} want?", "Some {food.word}.")),
-      tell("It was {petName.word}, who had a {toy.word} and {pet.called}.", ask("What did {petName.word} have?", "A {toy.word}.")),
-      tell("It was {friend.name}, who had lost {friend.his} way.", ask("Who had lost the way?", "{friend.name}.")),
+      tell(
+        "It was only a {colour.word} {wild.word} who wanted some {food.word}.",
+        ask("What did the {wild.word} want?", "Some {food.word}."),
+      ),
+      tell(
+        "It was {petName.word}, who had a {toy.word} and {pet.called}.",
+        ask("What did {petName.word} have?", "A {toy.word}."),
+      ),
+      tell(
+        "It was {friend.name}, who had lost {friend.his} way.",
+        ask("Who had lost the way?", "{friend.name}."),
+      ),
     ],
     [
       tell("{hero.Name} laughed and went back to bed with {petName.word}."),

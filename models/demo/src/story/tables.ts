@@ -40,7 +40,9 @@ export const RELATIVES = rows(
   ],
 );
 
-export const TRAITS = words("kind brave clever cheerful curious gentle patient shy lively quiet proud friendly");
+export const TRAITS = words(
+  "kind brave clever cheerful curious gentle patient shy lively quiet proud friendly",
+);
 
 export const PETS = rows(
   ["word", "called", "moved"],
@@ -58,14 +60,18 @@ export const PETS = rows(
   ],
 );
 
-export const PET_NAMES = words("Biscuit Pepper Pip Button Socks Honey Shadow Poppy Coco Muffin Clover Pickle");
+export const PET_NAMES = words(
+  "Biscuit Pepper Pip Button Socks Honey Shadow Poppy Coco Muffin Clover Pickle",
+);
 
 /** Wild animals, and what they bring to those who helped them. */
 export const WILD = words("bird fox squirrel deer hedgehog swan badger turtle");
 
 export const COLOURS = words("red blue green yellow white brown purple pink black grey silver golden");
 
-export const TOYS = words("kite ball boat drum hat scarf lantern bell book basket bucket whistle puppet wagon");
+export const TOYS = words(
+  "kite ball boat drum hat scarf lantern bell book basket bucket whistle puppet wagon",
+);
 
 export const PLACES = rows(
   ["word", "at", "to"],
@@ -118,7 +124,9 @@ export const SPOTS = rows(
 );
 
 /** Things that are gathered. */
-export const THINGS = words("apples pears plums cherries nuts shells pebbles feathers flowers berries coins acorns");
+export const THINGS = words(
+  "apples pears plums cherries nuts shells pebbles feathers flowers berries coins acorns",
+);
 
 export const FOODS = words("bread soup cake honey cheese jam rice pie porridge pudding");
 
@@ -182,7 +190,13 @@ export const PRIZES = words("medal cup ribbon crown trophy badge");
 /** What hurts, and what is done about it. */
 export const HURTS = rows(
   ["part", "cure"],
-  ["leg/a soft bandage", "foot/some cool water", "tail/a clean cloth", "ear/a little cream", "back/a warm blanket"],
+  [
+    "leg/a soft bandage",
+    "foot/some cool water",
+    "tail/a clean cloth",
+    "ear/a little cream",
+    "back/a warm blanket",
+  ],
 );
 
 /** What goes wrong on the way, and what helps. */
@@ -198,7 +212,14 @@ export const STORMS = rows(
 
 export const SHELTERS = rows(
   ["at"],
-  ["in an old barn", "in a hollow tree", "under a stone bridge", "in a tiny hut", "in a dry cave", "in a windmill"],
+  [
+    "in an old barn",
+    "in a hollow tree",
+    "under a stone bridge",
+    "in a tiny hut",
+    "in a dry cave",
+    "in a windmill",
+  ],
 );
 
 export const GAMES = words("football cards chess marbles tag catch");

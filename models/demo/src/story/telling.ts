@@ -18,7 +18,7 @@ export function drawStory(random: SeededRandom, split: Split): Story {
 /** What a user may say to be told this story. */
 export function requestFor(random: SeededRandom, { cast, mentioned }: Story): string {
   const word = (slot: string, field: string): string => cast[slot]![field]!;
-  const topics = [`${word("hero", "name")}`, `a ${word("hero", "kind")} named ${word("hero", "name")}`];
+  const topics = [word("hero", "name"), `a ${word("hero", "kind")} named ${word("hero", "name")}`];
   for (const slot of ["pet", "toy", "wild"]) if (mentioned.has(slot)) topics.push(`a ${word(slot, "word")}`);
   if (mentioned.has("friend")) topics.push(`${word("hero", "name")} and ${word("friend", "name")}`);
   return random.chance(0.2) ? "Tell me a story." : `Tell me a story about ${random.pick(topics)}.`;

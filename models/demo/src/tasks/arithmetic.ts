@@ -21,7 +21,8 @@ const additive =
   (random) => {
     const a = random.between(LOW[nDigits]!, HIGH[nDigits]!);
     const b = random.between(LOW[nOtherDigits]!, HIGH[nOtherDigits]!);
-    if (operator === "+") return random.chance(0.5) ? { operator, left: a, right: b } : { operator, left: b, right: a };
+    if (operator === "+")
+      return random.chance(0.5) ? { operator, left: a, right: b } : { operator, left: b, right: a };
     return { operator, left: Math.max(a, b), right: Math.min(a, b) };
   };
 
@@ -33,14 +34,14 @@ const product: Draw = (random) => ({
 
 /** What is practised, and how often. */
 const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
-  { weight: 5, draw: additive("+", 1, 1) },
-  { weight: 5, draw: additive("-", 1, 1) },
+  { weight: 4, draw: additive("+", 1, 1) },
+  { weight: 4, draw: additive("-", 1, 1) },
   { weight: 8, draw: additive("+", 2, 1) },
   { weight: 8, draw: additive("-", 2, 1) },
-  { weight: 27, draw: additive("+", 2, 2) },
-  { weight: 27, draw: additive("-", 2, 2) },
-  { weight: 6, draw: additive("+", 3, 3) },
-  { weight: 6, draw: additive("-", 3, 3) },
+  { weight: 30, draw: additive("+", 2, 2) },
+  { weight: 30, draw: additive("-", 2, 2) },
+  { weight: 5, draw: additive("+", 3, 3) },
+  { weight: 5, draw: additive("-", 3, 3) },
   { weight: 2, draw: additive("+", 3, 2) },
   { weight: 2, draw: additive("-", 3, 2) },
   { weight: 4, draw: product },

@@ -47,7 +47,11 @@ export function countTurn(random: SeededRandom, split: Split): Turn {
 export function compareTurn(random: SeededRandom, split: Split): Turn {
   const [left, right] = drawFrom(
     split,
-    () => random.sample(Array.from({ length: 100 }, (_, i) => i), 2) as [number, number],
+    () =>
+      random.sample(
+        Array.from({ length: 100 }, (_, i) => i),
+        2,
+      ) as [number, number],
     (pair) => `compare ${Math.min(...pair)} ${Math.max(...pair)}`,
   );
   return random.chance(0.5)

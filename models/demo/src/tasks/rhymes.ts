@@ -4,7 +4,7 @@ import type { Turn } from "../chat.ts";
 import type { SeededRandom } from "../random.ts";
 
 /** Nouns that rhyme, each with "a" before it. */
-export const FAMILIES: readonly (readonly string[])[] = [
+const FAMILIES: readonly (readonly string[])[] = [
   "cat hat mat bat rat",
   "dog frog log hog",
   "bee tree key knee pea",
@@ -39,32 +39,25 @@ const SECOND_LINES: readonly ((word: string) => string)[] = [
   (word) => `And it was bigger than a ${word}.`,
 ];
 
-export interface Couplet {
-  readonly text: string;
-  readonly about: string;
-}
+/** All words that a rhyme can be asked about. */
+export const RHYMING: readonly string[] = FAMILIES.flat();
 
-function tellCouplet(random: SeededRandom): Couplet {
-  const [about, other] = random.sample(random.pick(FAMILIES), 2);
-  return { text: `${random.pick(FIRST_LINES)(about!)}\n${random.pick(SECOND_LINES)(other!)}`, about: about! };
+export function rhymeRequest(about: string): string {
+  return `Write a rhyme about a ${about}.`;
 }
 
 export function rhymeTurn(random: SeededRandom): Turn {
-  const { text, about } = tellCouplet(random);
-  return { user: `Write a rhyme about a ${about}.`, assistant: text };
+  const [about, other] = random.sample(random.pick(FAMILIES), 2);
+  const text = `${random.pick(FIRST_LINES)(about!)}\n${random.pick(SECOND_LINES)(other!)}`;
+  return { user: rhymeRequest(about!), assistant: text };
 }
 
 /** Whether a text is a couplet about `about`: two known lines that end in different words of one family. */
 export function isCouplet(text: string, about: string): boolean {
-  return FAMILIES.some(
-    (family) =>
-      family.includes(about) &&
-      family.some(
-        (other) =>
-          other !== about &&
-          FIRST_LINES.some((first) =>
-            SECOND_LINES.some((second) => text === `${first(about)}\n${second(other)}`),
-          ),
-      ),
+  const others = FAMILIES.filter((family) => family.includes(about))
+    .flat()
+    .filter((other) => other !== about);
+  return FIRST_LINES.some((first) =>
+    SECOND_LINES.some((second) => others.some((other) => text === `${first(about)}\n${second(other)}`)),
   );
 }

@@ -42,7 +42,10 @@ const DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(" 
 
 function opposite(random: SeededRandom): Turn {
   const [word, other] = random.pick(OPPOSITES);
-  return { user: `What is the opposite of ${word}?`, assistant: `${other.charAt(0).toUpperCase()}${other.slice(1)}.` };
+  return {
+    user: `What is the opposite of ${word}?`,
+    assistant: `${other.charAt(0).toUpperCase()}${other.slice(1)}.`,
+  };
 }
 
 function weekday(random: SeededRandom): Turn {

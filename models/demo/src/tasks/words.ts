@@ -22,9 +22,10 @@ export const EVERYDAY: readonly string[] = (
 ).split(" ");
 
 /** Those that also stand outside quotes, as single tokens; few, so that a small model can learn their order. */
-export const PLAIN: readonly string[] = EVERYDAY.filter((_, i) => i % 4 === 0);
+export const PLAIN: readonly string[] = EVERYDAY.filter((_, i) => i % 5 === 0);
 
-const ONSETS = "b c d f g h j k l m n p r s t v w z bl br ch cl cr dr fl fr gl gr pl pr sh sl sn sp st th tr".split(" ");
+const ONSETS =
+  "b c d f g h j k l m n p r s t v w z bl br ch cl cr dr fl fr gl gr pl pr sh sl sn sp st th tr".split(" ");
 const VOWELS = "a e i o u a e i o u ai ea ee oa oo ou".split(" ");
 const CODAS = ["", "", "", ..."b d g k l m n p r s t ck ll mp nd nk nt rk rn sh sk st th".split(" ")];
 const LETTERS = "abcdefghijklmnopqrstuvwxyz".split("");
@@ -46,7 +47,9 @@ function inventedWord(random: SeededRandom): string {
 
 /** Any letters, 3 to 8. */
 function letters(random: SeededRandom): string {
-  return Array.from({ length: random.between(MIN_LETTERS, MAX_LETTERS) }, () => random.pick(LETTERS)).join("");
+  return Array.from({ length: random.between(MIN_LETTERS, MAX_LETTERS) }, () => random.pick(LETTERS)).join(
+    "",
+  );
 }
 
 /** A word to take apart, of any of the three sorts. A word is held out whatever the task. */
