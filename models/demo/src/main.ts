@@ -6,6 +6,7 @@ import { updateCard } from "./commands/card.ts";
 import { writeCases } from "./commands/cases.ts";
 import { ensureVocabulary, writeCorpus } from "./commands/corpus.ts";
 import { runEval } from "./commands/eval.ts";
+import { publishRun } from "./commands/publish.ts";
 
 const HELP = `Usage: node models/demo/dist/main.js <command>
 
@@ -15,6 +16,7 @@ const HELP = `Usage: node models/demo/dist/main.js <command>
     --only TEXT    only the suites whose name contains this
     --misses       print some wrong answers
     --json         print JSON
+  publish        take the weights and the loss curve of a finished training into the package
   card           write the measured numbers into the model card
   cases FOLDER   write the cases of the evaluation as JSONL, for rwkv eval --exact
 `;
@@ -40,6 +42,10 @@ async function run([command, ...rest]: readonly string[], signal: AbortSignal): 
       });
       return (await runEval(values, signal)) ? EXIT.ok : EXIT.failure;
     }
+    case "publish":
+      parseArgs({ args: rest });
+      await publishRun();
+      return EXIT.ok;
     case "card":
       parseArgs({ args: rest });
       await updateCard();

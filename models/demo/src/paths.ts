@@ -12,10 +12,13 @@ const PACKAGE = resolve(import.meta.dirname, "..");
 export const MODEL_FILE = join(PACKAGE, "model.safetensors");
 export const VOCABULARY_FILE = join(PACKAGE, "vocab.txt");
 export const CARD_FILE = join(PACKAGE, "README.md");
-export const RECIPE_FILE = join(PACKAGE, "recipe", "train.json");
+export const CHART_FILE = join(PACKAGE, "loss.svg");
 /** What can be made again: the corpus, checkpoints, results. */
 export const BUILD_FOLDER = join(PACKAGE, "build");
 export const CORPUS_FILE = join(BUILD_FOLDER, "corpus.jsonl");
+/** Where the trainer leaves its results, as recipe/train.json says. */
+export const RUN_FOLDER = join(BUILD_FOLDER, "run");
+export const LOSSES_FILE = join(RUN_FOLDER, "losses.jsonl");
 export const RESULTS_FILE = join(BUILD_FOLDER, "eval.json");
 
 /** Writes a file of text or of lines that come one by one. */

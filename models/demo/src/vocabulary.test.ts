@@ -30,7 +30,18 @@ test("words in quotes are letters, numbers are digits, other words are whole", (
     ...["User:", " Spell", ' "', "s", "t", "o", "n", "e", '"', " backwards", ".", "\n\n"],
     ...["Assistant:", ' "', "e", "n", "o", "t", "s", '"', "\n\n"],
   ]);
-  expect(tokensOf("What is 47 + 38?")).toEqual(["What", " is", " ", "4", "7", " + ", "3", "8", "?"]);
+  expect(tokensOf("User: What is 47 + 38?")).toEqual([
+    "User:",
+    " What",
+    " is",
+    " ",
+    "4",
+    "7",
+    " + ",
+    "3",
+    "8",
+    "?",
+  ]);
 });
 
 test("tokens that do not begin with a space are single characters, or words with a capital", () => {
