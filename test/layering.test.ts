@@ -52,6 +52,7 @@ const PACKAGES = [
   { name: "rwkv", folder: "packages/rwkv" },
   { name: "rwkv-native", folder: "packages/native" },
   { name: "rwkv-train", folder: "packages/train" },
+  { name: "rwkv-demo-model", folder: "models/demo" },
   { name: "rwkv-cli", folder: "apps/cli" },
 ] as const;
 

@@ -157,6 +157,15 @@ describe("the tokenizer", () => {
     await expect(modelTokenizer(at("world/other.safetensors"))).rejects.toBeInstanceOf(UsageError);
   });
 
+  test("is found beside a model of any size as vocab.txt, if its ids fit", async () => {
+    mkdirSync(at("small"));
+    writeFileSync(at("small/model.safetensors"), modelOf(300));
+    writeFileSync(at("small/tight.safetensors"), modelOf(257));
+    writeFileSync(at("small/vocab.txt"), VOCABULARY);
+    expect((await modelTokenizer(at("small/model.safetensors"))).encode("hello")).toEqual([257]);
+    await expect(modelTokenizer(at("small/tight.safetensors"))).rejects.toBeInstanceOf(UsageError);
+  });
+
   test("can be given as a file or an object, and must fit the model", async () => {
     writeFileSync(at("vocabulary.txt"), VOCABULARY);
     await using byFile = await loadModel(modelOf(300), { tokenizer: at("vocabulary.txt") });

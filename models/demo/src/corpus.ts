@@ -1,0 +1,81 @@
+// The training corpus: which documents there are, and how often. Document n depends on the seed and n alone, so that the
+// corpus can be streamed, cut and made again from anywhere.
+
+import { formatTurn, TURN_END, type Turn } from "./chat.ts";
+import { SeededRandom } from "./random.ts";
+import { drawStory, questionTurns, requestFor } from "./story/telling.ts";
+import { arithmeticTurn, practiceProblem } from "./tasks/arithmetic.ts";
+import { compareTurn, countTurn, neighbourTurn, sortNumbersTurn, sortWordsTurn } from "./tasks/lists.ts";
+import { rhymeTurn } from "./tasks/rhymes.ts";
+import {
+  backwardsTurn,
+  capitalsTurn,
+  copyNumberTurn,
+  copyTurn,
+  copyWordsTurn,
+  letterByLetterTurn,
+  letterCountTurn,
+  oneLetterTurn,
+} from "./tasks/spelling.ts";
+import { talkTurn } from "./tasks/talk.ts";
+
+interface TurnKind {
+  readonly name: string;
+  /** Share of the turns of conversations, relative to the sum. */
+  readonly weight: number;
+  readonly draw: (random: SeededRandom) => Turn;
+}
+
+/** Turns of conversations. Those with a floor in the evaluation come often, the others as seasoning. */
+export const TURN_KINDS: readonly TurnKind[] = [
+  { name: "arithmetic", weight: 56, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "backwards", weight: 10, draw: (random) => backwardsTurn(random, "train") },
+  { name: "copy", weight: 5, draw: (random) => copyTurn(random, "train") },
+  { name: "copy words", weight: 2, draw: copyWordsTurn },
+  { name: "copy number", weight: 2, draw: copyNumberTurn },
+  { name: "spell", weight: 2, draw: (random) => letterByLetterTurn(random, "train") },
+  { name: "capitals", weight: 2, draw: (random) => capitalsTurn(random, "train") },
+  { name: "letter count", weight: 1, draw: (random) => letterCountTurn(random, "train") },
+  { name: "one letter", weight: 2, draw: (random) => oneLetterTurn(random, "train") },
+  { name: "sort numbers", weight: 6, draw: (random) => sortNumbersTurn(random, "train") },
+  { name: "sort words", weight: 5, draw: (random) => sortWordsTurn(random, "train") },
+  { name: "count", weight: 3, draw: (random) => countTurn(random, "train") },
+  { name: "compare", weight: 2, draw: (random) => compareTurn(random, "train") },
+  { name: "neighbour", weight: 2, draw: neighbourTurn },
+  { name: "rhyme", weight: 3, draw: rhymeTurn },
+  { name: "talk", weight: 4, draw: talkTurn },
+];
+
+const STORY_SHARE = 0.26;
+const MAX_TURNS = 8;
+const MAX_QUESTIONS = 5;
+
+/** A story, told or asked for, and some questions about it. */
+function storyDocument(random: SeededRandom): string {
+  const story = drawStory(random, "train");
+  const nQuestions = random.below(MAX_QUESTIONS + 1);
+  const turns = questionTurns(random, story, nQuestions);
+  if (random.chance(0.3)) {
+    const request = { user: requestFor(random, story), assistant: story.text };
+    return [request, ...turns].map(formatTurn).join("");
+  }
+  return turns.length === 0 ? story.text : story.text + TURN_END + turns.map(formatTurn).join("");
+}
+
+function conversation(random: SeededRandom): string {
+  const nTurns = random.between(1, MAX_TURNS);
+  return Array.from({ length: nTurns }, () => formatTurn(random.pickWeighted(TURN_KINDS).draw(random))).join(
+    "",
+  );
+}
+
+/** Document `index` of the corpus with this seed. */
+export function documentAt(seed: number, index: number): string {
+  const random = new SeededRandom(seed, index);
+  return random.chance(STORY_SHARE) ? storyDocument(random) : conversation(random);
+}
+
+/** The first `nDocuments` documents, one by one. */
+export function* corpus(seed: number, nDocuments: number): Generator<string, void, void> {
+  for (let index = 0; index < nDocuments; index++) yield documentAt(seed, index);
+}
