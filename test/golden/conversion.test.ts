@@ -9,6 +9,7 @@ import { UnsupportedError, UsageError } from "../../packages/rwkv/src/core/error
 import type { Checkpoint } from "../../packages/rwkv/src/formats/checkpoint.ts";
 import { writeGguf } from "../../packages/rwkv/src/formats/gguf/write.ts";
 import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
+import { writePth } from "../../packages/rwkv/src/formats/pth/write.ts";
 import { writeSafetensors } from "../../packages/rwkv/src/formats/safetensors/safetensors.ts";
 import {
   ggufMetadata,
@@ -64,6 +65,11 @@ async function toSafetensors(weights: CanonicalWeights, dtype: SafetensorsDType 
     writeSafetensors(sink, officialTensors(weights, dtype), new Map([["format", "pt"]])),
   );
   return openCheckpoint(bytesSource(bytes, "converted.safetensors"));
+}
+
+async function toPth(weights: CanonicalWeights, dtype: SafetensorsDType | null): Promise<Checkpoint> {
+  const bytes = await collect((sink) => writePth(sink, officialTensors(weights, dtype)));
+  return openCheckpoint(bytesSource(bytes, "converted.pth"));
 }
 
 async function toGguf(
@@ -148,6 +154,24 @@ describe("safetensors", () => {
     const weights = canonicalWeights(checkpointOf(model));
     await expect(toSafetensors(weights, "f16")).rejects.toThrow(UsageError);
   });
+});
+
+describe(".pth", () => {
+  test.each(["4", "5.0", "5.1", "5.2", "6", "7"] as const)(
+    "RWKV %s: official names and shapes in the official order of dimensions, same bits",
+    async (version) => {
+      const model = syntheticModel(version, WIDE);
+      if (version.startsWith("5.2") || version >= "6") addTimeState(model, WIDE);
+      const weights = canonicalWeights(checkpointOf(model, { dtype: "bf16" }));
+      const converted = await toPth(weights, null);
+      expect(converted.format).toBe("pth");
+      for (const { name, shape } of converted.tensors.values()) expect(shape).toEqual(model.get(name)!.shape);
+      const again = canonicalWeights(converted);
+      expect(again.timeState === null).toBe(weights.timeState === null);
+      expect(await logitsOf(again)).toEqual(await logitsOf(weights));
+      expect(await fingerprint(again)).toBe(await fingerprint(weights));
+    },
+  );
 });
 
 describe("GGUF", () => {

@@ -5,7 +5,7 @@ import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
-import { tunedState } from "../../packages/rwkv/src/model/state.ts";
+import { tunedState } from "../../packages/rwkv/src/model/tuned-state.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { BACKENDS } from "./backends.ts";
 import {

@@ -3,6 +3,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.ts";
+import { loadModel, writeAdapter, writeTunedState } from "../../packages/rwkv/src/node.ts";
 import { HAS_ADDON, rwkv, temporaryFolder } from "../support/cli.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
@@ -158,6 +160,187 @@ describe("logits", () => {
   });
 });
 
+describe("adapters and tuned states", () => {
+  const adapter = at("adapter.safetensors");
+  const bare = at("adapter.pth");
+  const state = at("tuned.pth");
+
+  beforeAll(async () => {
+    const wave = (length: number): Float32Array => Float32Array.from({ length }, (_, i) => Math.sin(i));
+    const pairs = [{ name: "blocks.0.att.key", rank: 2, a: wave(2 * 64), b: wave(64 * 2) }];
+    const write = async (path: string, work: (sink: MemorySink) => Promise<void>): Promise<void> => {
+      const sink = new MemorySink();
+      await work(sink);
+      writeFileSync(path, sink.bytes());
+    };
+    await write(adapter, (sink) => writeAdapter(sink, { alpha: 4, pairs }, { format: "safetensors" }));
+    await write(bare, (sink) => writeAdapter(sink, { alpha: 4, pairs }, { format: "pth" }));
+    await using model = await loadModel(MODEL);
+    const block = new Float32Array(model.info.stateByteLength / 4);
+    const { offset } = model.stateLayout.find(({ name }) => name === "blocks.1.wkv")!;
+    block.set(wave(500), offset);
+    await write(state, (sink) => writeTunedState(sink, model.config, block, { format: "pth" }));
+  });
+
+  test("--lora changes the numbers, the same by either file, and by --lora-alpha", async () => {
+    const plain = await logits("--tokens", "1,2,3");
+    const merged = await logits("--tokens", "1,2,3", "--lora", adapter);
+    expect(merged.logits).not.toEqual(plain.logits);
+    expect(await logits("--tokens", "1,2,3", "--lora", bare, "--lora-alpha", "4")).toEqual(merged);
+    expect(await logits("--tokens", "1,2,3", "--lora", bare, "--lora-alpha", "0")).toEqual(plain);
+  });
+
+  test("--state starts from a tuned state, in generate too", async () => {
+    const plain = await logits("--tokens", "1,2,3");
+    const tuned = await logits("--tokens", "1,2,3", "--state", state);
+    expect(tuned.logits).not.toEqual(plain.logits);
+    const args = ["generate", "Hi", "--model", MODEL, "--max-tokens", "12", "--temperature", "0"];
+    const texts = await Promise.all([rwkv(args), rwkv([...args, "--state", state, "--lora", adapter])]);
+    expect(texts.map(({ code }) => code)).toEqual([0, 0]);
+    expect(texts[0].stdout).not.toBe(texts[1].stdout);
+  });
+
+  test("what is missing or does not fit is named", async () => {
+    const tokens = ["logits", "--model", MODEL, "--json", "--tokens", "1"];
+    for (const [args, exitCode, message] of [
+      [["--lora", bare], 2, /adapter\.pth does not say its alpha.*--lora-alpha/],
+      [["--lora-alpha", "4"], 2, /--lora FILE/],
+      [["--lora", at("no.pth"), "--lora-alpha", "4"], 1, /no\.pth/],
+      [
+        ["--lora", state, "--lora-alpha", "4"],
+        1,
+        /tuned\.pth: none of the 2 tensors is half of a low-rank pair/,
+      ],
+      [["--state", bare], 1, /adapter\.pth: tensor "blocks\.0\.att\.time_state" is missing/],
+    ] as [string[], number, RegExp][]) {
+      const { code, stdout, stderr } = await rwkv([...tokens, ...args]);
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([exitCode, ""]);
+    }
+  });
+});
+
+describe("eval", () => {
+  const text = at("eval.txt");
+  const choices = at("choices.jsonl");
+  const words = at("words.jsonl");
+  const exact = at("exact.jsonl");
+
+  beforeAll(() => {
+    writeFileSync(text, "A text of a few words. ".repeat(4));
+    const lines = (...items: object[]): string => items.map((item) => `${JSON.stringify(item)}\n`).join("\n");
+    writeFileSync(
+      choices,
+      lines(
+        { context: "The sky is", choices: ["blue", "green"], answer: 0 },
+        { question: "2+2=", choices: ["3", "4", "5"] },
+      ),
+    );
+    writeFileSync(words, lines({ text: "three small words" }, { text: "and three more" }));
+    writeFileSync(
+      exact,
+      lines(
+        { prompt: "1+1=", answer: "2" },
+        { prompt: "1+2=", answer: "3" },
+        { prompt: "1+3=", answer: "4" },
+      ),
+    );
+  });
+
+  const all = [
+    "--text",
+    text,
+    "--choices",
+    choices,
+    "--last-word",
+    words,
+    "--exact",
+    exact,
+    "--max-tokens",
+    "8",
+  ];
+
+  test("prints a row for each number, and JSON with each case", async () => {
+    const { code, stdout, stderr } = await rwkv(["eval", "--model", MODEL, ...all]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^text: tokens predicted +91\n/);
+    expect(stdout).toMatch(/\ntext: perplexity +[\d.]+\n/);
+    expect(stdout).toMatch(/\nchoices: cases +2, 1 with an answer\nchoices: accuracy +(0|100)\.00 %\n/);
+    expect(stdout).toMatch(
+      /\nlast words: perplexity +[\d.]+\nexact answers: cases +3\nexact answers: accuracy +0\.00 %\n$/,
+    );
+    const json = JSON.parse((await rwkv(["eval", "--model", MODEL, ...all, "--json"])).stdout) as object;
+    expect(json).toMatchObject({
+      text: { nTokens: 91, nBytes: 91 },
+      choices: {
+        nCases: 2,
+        nAnswered: 1,
+        cases: [{ ranking: [expect.any(Number), expect.any(Number)] }, {}],
+      },
+      lastWord: { nCases: 2, cases: [{ isGreedy: false }, {}] },
+      exact: { nCases: 3, accuracy: 0, cases: [{ isCorrect: false }, {}, {}] },
+    });
+  });
+
+  test("--limit takes the first cases and tokens, --state begins elsewhere, neither depends on --batch", async () => {
+    const run = async (...args: string[]): Promise<Record<string, Record<string, unknown>>> => {
+      const { stdout } = await rwkv(["eval", "--model", MODEL, ...all, "--json", ...args]);
+      return JSON.parse(stdout) as Record<string, Record<string, unknown>>;
+    };
+    const limited = await run("--limit", "2");
+    expect([limited["text"]!["nTokens"], limited["exact"]!["nCases"]]).toEqual([1, 2]);
+    const plain = await run();
+    expect(await run("--batch", "1")).toEqual(plain);
+    const state = at("eval.state");
+    await logits("--tokens", "1,2,3", "--save-state", state);
+    const moved = await run("--state", state);
+    expect(moved["text"]!["nTokens"]).toBe(91); // no logits were kept by which the first could be predicted
+    expect(moved["text"]!["perplexity"]).not.toBe(plain["text"]!["perplexity"]);
+  });
+
+  test("what is wrong is named, with the line of a case", async () => {
+    const bad = (name: string, content: string): string => {
+      writeFileSync(at(name), content);
+      return at(name);
+    };
+    const good = '{"prompt":"a","answer":"b"}\n';
+    for (const [args, exitCode, message] of [
+      [[], 2, /--text, --choices, --last-word or --exact/],
+      [["--text", at("none.txt")], 1, /none\.txt cannot be read/],
+      [["--exact", bad("a.jsonl", `${good}\n{"prompt":`)], 1, /a\.jsonl: line 3: is no JSON/],
+      [["--exact", bad("b.jsonl", `${good}[1]`)], 1, /b\.jsonl: line 2: expected a JSON object, found \[1\]/],
+      [
+        ["--exact", bad("c.jsonl", `${good}{"prompt":"a"}`)],
+        1,
+        /line 2: expected "answer", a text, found nothing/,
+      ],
+      [["--exact", bad("d.jsonl", '{"prompt":"","answer":""}')], 1, /line 1: expected "prompt"/],
+      [["--exact", bad("e.jsonl", "\n\n")], 1, /has no cases/],
+      [
+        ["--last-word", bad("f.jsonl", '{"text":"word"}')],
+        1,
+        /line 1: expected "text" of at least two words/,
+      ],
+      [
+        ["--choices", bad("g.jsonl", '{"choices":["a","b"]}')],
+        1,
+        /line 1: expected one of "context" and "question"/,
+      ],
+      [["--choices", bad("h.jsonl", '{"context":"a","choices":["b"]}')], 1, /line 1: expected "choices"/],
+      [
+        ["--choices", bad("i.jsonl", '{"context":"a","choices":["b","c"],"answer":2}')],
+        1,
+        /line 1: expected "answer", an index from 0 to 1, or none, found 2/,
+      ],
+    ] as [string[], number, RegExp][]) {
+      const { code, stdout, stderr } = await rwkv(["eval", "--model", MODEL, ...args]);
+      expect(stderr).toMatch(message);
+      expect([code, stdout]).toEqual([exitCode, ""]);
+    }
+  });
+});
+
 describe("tokenize", () => {
   test("bytes in from stdin, nothing trimmed, and the text back", async () => {
     const { stdout } = await rwkv(["tokenize", "--model", MODEL, "--json", "-"], {
@@ -194,13 +377,16 @@ test("inspect --json tells format, version, sizes and every tensor", async () =>
 });
 
 describe("convert", () => {
-  test.each(["st.safetensors", "g.gguf"])("to %s and back through it gives the same logits", async (name) => {
-    const target = at(name);
-    expect(await rwkv(["convert", MODEL, target])).toMatchObject({ code: 0, stdout: "", stderr: "" });
-    const want = await logits("--tokens", "7,77,177", "--all");
-    const { stdout } = await rwkv(["logits", "--model", target, "--tokens", "7,77,177", "--all", "--json"]);
-    expect((JSON.parse(stdout) as LogitsJson).logits).toEqual(want.logits);
-  });
+  test.each(["st.safetensors", "p.pth", "g.gguf"])(
+    "to %s and back through it gives the same logits",
+    async (name) => {
+      const target = at(name);
+      expect(await rwkv(["convert", MODEL, target])).toMatchObject({ code: 0, stdout: "", stderr: "" });
+      const want = await logits("--tokens", "7,77,177", "--all");
+      const { stdout } = await rwkv(["logits", "--model", target, "--tokens", "7,77,177", "--all", "--json"]);
+      expect((JSON.parse(stdout) as LogitsJson).logits).toEqual(want.logits);
+    },
+  );
 
   test("bf16 matrices stay close, and the file is about half as large", async () => {
     const target = at("half.safetensors");
@@ -215,7 +401,7 @@ describe("help", () => {
   test("the overview and every command have examples, on stdout, with exit code 0", async () => {
     for (const args of [
       ["--help"],
-      ...["generate", "tokenize", "inspect", "convert", "logits", "bench"].map((c) => [c, "--help"]),
+      ...["generate", "tokenize", "inspect", "convert", "eval", "logits", "bench"].map((c) => [c, "--help"]),
     ]) {
       const { code, stdout, stderr } = await rwkv(args);
       expect(code).toBe(0);

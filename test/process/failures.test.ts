@@ -1,6 +1,6 @@
 // What goes wrong on people's machines: each ends with a sentence on stderr, the right exit code, and nothing lost.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, type ChildProcess } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -41,9 +41,10 @@ describe("wrong usage ends with 2", () => {
     ["an id that the model lacks", ["logits", "--model", MODEL, "--tokens", "256", "--json"], /0 to 255/],
     ["ids that are none", ["logits", "--model", MODEL, "--tokens", "1,x", "--json"], /whole number/],
     ["logits without a destination", ["logits", "--model", MODEL, "--tokens", "1"], /--json.*--out/],
-    ["a target of unknown format", ["convert", MODEL, at("out.bin")], /safetensors or \*\.gguf/],
+    ["a target of unknown format", ["convert", MODEL, at("out.bin")], /safetensors, \*\.pth or \*\.gguf/],
     ["the model as its own target", ["convert", MODEL, MODEL], /another name/],
     ["q8_0 in safetensors", ["convert", MODEL, at("q.safetensors"), "--dtype", "q8_0"], /GGUF/],
+    ["q8_0 in .pth", ["convert", MODEL, at("q.pth"), "--dtype", "q8_0"], /pth has no q8_0.*GGUF/],
   ])("%s", async (_, args, message) => {
     const { code, stdout, stderr } = await rwkv(args);
     expect(stderr).toMatch(message);
@@ -172,6 +173,16 @@ describe("converting leaves the old target as it was", () => {
   });
 });
 
+/** Sends SIGINT when the process says that the model is there. */
+function interruptOnceLoaded(child: ChildProcess): void {
+  let said = "";
+  child.stderr!.on("data", (piece: Buffer) => {
+    const wasLoaded = said.includes("weights loaded");
+    said += piece.toString();
+    if (!wasLoaded && said.includes("weights loaded")) child.kill("SIGINT");
+  });
+}
+
 describe("Ctrl-C in mid-generation", () => {
   const long = [
     "generate",
@@ -201,11 +212,17 @@ describe("Ctrl-C in mid-generation", () => {
   });
 
   test("--json still prints its result, with finishReason aborted", async () => {
-    const { code, stdout } = await rwkv([...long, "--json"], {
-      onStart: (child) => setTimeout(() => child.kill("SIGINT"), 1500),
-    });
+    const { code, stdout } = await rwkv([...long, "--json", "--verbose"], { onStart: interruptOnceLoaded });
     expect(code).toBe(130);
     expect(JSON.parse(stdout)).toMatchObject({ finishReason: "aborted" });
+  });
+
+  test("an evaluation ends with 130 and prints no numbers", async () => {
+    const cases = at("long.jsonl");
+    writeFileSync(cases, '{"prompt":"Hi","answer":"ho"}\n'.repeat(100_000));
+    const args = ["eval", "--model", MODEL, "--exact", cases, "--verbose"];
+    const { code, stdout } = await rwkv(args, { onStart: interruptOnceLoaded });
+    expect([code, stdout]).toEqual([130, ""]);
   });
 });
 

@@ -42,6 +42,8 @@ export interface ModelFlags {
   readonly threads?: number;
   readonly chunk?: number;
   readonly groupNormEps?: number;
+  readonly lora?: string;
+  readonly loraAlpha?: number;
   /** False where a subcommand has `--no-skip-zeros` and it was given. */
   readonly skipZeros?: boolean;
   readonly quiet?: boolean;
@@ -79,6 +81,12 @@ export function addModelFlags(command: Command): Command {
       "epsilon of the group norm of v5 to v7 (rwkv.cpp's v5 models want 1e-5)",
       parseNumber,
     )
+    .option("--lora <file>", "LoRA adapter (.pth or .safetensors) to merge into the model")
+    .option(
+      "--lora-alpha <a>",
+      "the lora_alpha of its training; only .safetensors of this program say it themselves",
+      parseNumber,
+    )
     .option("-q, --quiet", "no progress bars")
     .option("-v, --verbose", "say on stderr what is done");
 }
@@ -104,6 +112,7 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
       chunk: flags.chunk,
       groupNormEps: flags.groupNormEps,
       skipZeros: flags.skipZeros,
+      lora: loraOf(flags),
       tokenizer: flags.tokenizer,
       signal,
       logger: flags.verbose === true ? stderrLogger : undefined,
@@ -113,6 +122,13 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
   } finally {
     bar.clear();
   }
+}
+
+/** @throws UsageError for an alpha without an adapter */
+function loraOf({ lora, loraAlpha }: ModelFlags): LoadOptions["lora"] {
+  if (lora !== undefined) return { file: lora, alpha: loraAlpha };
+  if (loraAlpha === undefined) return undefined;
+  throw new UsageError("--lora-alpha belongs to an adapter: give it with --lora FILE.");
 }
 
 const write = (message: string): void => void process.stderr.write(`${message}\n`);

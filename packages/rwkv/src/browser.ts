@@ -35,7 +35,7 @@ export const modelTokenizer = api.modelTokenizer;
 export const inspect = api.inspect;
 
 /**
- * Writes the model in `file` to `sink` as safetensors or GGUF, one tensor in memory at a time.
+ * Writes the model in `file` to `sink` as safetensors, .pth or GGUF, one tensor in memory at a time.
  * @throws UsageError for a dtype that the format lacks, UnsupportedError for a generation that GGUF lacks
  */
 export const convert = api.convert;

@@ -1,4 +1,4 @@
-// rwkv convert: any readable checkpoint to safetensors or GGUF. The target appears only once it is complete.
+// rwkv convert: any readable checkpoint to safetensors, .pth or GGUF. The target appears only once it is complete.
 
 import { extname, resolve } from "node:path";
 import { Option, type Command } from "commander";
@@ -15,13 +15,14 @@ interface ConvertFlags {
 const FORMATS: Readonly<Record<string, ConvertFormat>> = {
   ".safetensors": "safetensors",
   ".st": "safetensors",
+  ".pth": "pth",
   ".gguf": "gguf",
 };
 
 export function addConvert(program: Command): void {
   program
     .command("convert")
-    .description("Convert a model to .safetensors or .gguf, chosen by the target's extension.")
+    .description("Convert a model to .safetensors, .pth or .gguf, chosen by the target's extension.")
     .argument("<in>", "model file or address")
     .argument("<out>", "file to write; replaced only when the new one is complete")
     .addOption(
@@ -41,7 +42,7 @@ export function addConvert(program: Command): void {
 async function run(input: string, output: string, flags: ConvertFlags): Promise<void> {
   const format = FORMATS[extname(output).toLowerCase()];
   if (format === undefined) {
-    throw new UsageError(`Cannot tell the format of ${output}: name it *.safetensors or *.gguf.`);
+    throw new UsageError(`Cannot tell the format of ${output}: name it *.safetensors, *.pth or *.gguf.`);
   }
   if (resolve(input) === resolve(output))
     throw new UsageError(`${output} is the model itself; give another name to write to.`);

@@ -14,7 +14,7 @@ import {
 } from "./embedding.ts";
 import { declareForward } from "./forward.ts";
 import { chooseDTypes, type ChooseDType } from "./policy.ts";
-import { stateFromTimeState } from "./state.ts";
+import { stateFromTimeState } from "./tuned-state.ts";
 import { readMatrix, readVector } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 

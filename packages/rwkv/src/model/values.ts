@@ -126,7 +126,11 @@ export function recode(
   }
 }
 
-function checkRange(name: string, dtype: EncodedDType, values: Float32Array): void {
+/**
+ * @throws UsageError naming a value that is too large for the type
+ * @throws FormatError if a value is NaN or infinite
+ */
+export function checkRange(name: string, dtype: EncodedDType, values: Float32Array): void {
   const limit = LIMITS[dtype] ?? Number.MAX_VALUE;
   for (const value of values) {
     if (value <= limit && value >= -limit) continue;

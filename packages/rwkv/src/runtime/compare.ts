@@ -10,6 +10,7 @@ import { readVector } from "../model/values.ts";
 import { canonicalWeights, type CanonicalWeight, type CanonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { loadModel, type LoadOptions } from "./load.ts";
+import { logSumExp, peakOf } from "./log-probabilities.ts";
 import type { Model } from "./model.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
 
@@ -144,19 +145,6 @@ async function comparePredictions(
     meanKl: kl / nPredicted,
     topAgreement: nAgreed / nPredicted,
   };
-}
-
-/** Index of the largest logit, the first of several. */
-function peakOf(logits: Float32Array): number {
-  let peak = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[peak]!) peak = i;
-  return peak;
-}
-
-function logSumExp(logits: Float32Array, peak: number): number {
-  let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - peak);
-  return peak + Math.log(sum);
 }
 
 /** KL(a || b) of two rows of logits, given the logarithm of the sum of their exponentials. */

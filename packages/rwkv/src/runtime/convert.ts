@@ -1,20 +1,22 @@
-// From any readable checkpoint to safetensors or GGUF, one tensor in memory at a time.
+// From any readable checkpoint to safetensors, .pth or GGUF, one tensor in memory at a time.
 
 import type { ByteSink } from "../core/byte-sink.ts";
 import type { Platform } from "../core/platform.ts";
 import { UsageError } from "../core/errors.ts";
 import type { CheckpointTensor } from "../formats/checkpoint.ts";
 import { writeGguf, type GgufValue } from "../formats/gguf/write.ts";
+import { writePth } from "../formats/pth/write.ts";
 import { writeSafetensors } from "../formats/safetensors/safetensors.ts";
 import { ggufMetadata, ggufTensors, officialTensors, type GgufDType } from "../model/export.ts";
-import { canonicalWeights } from "../model/weights/canonical.ts";
+import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
+import { STATE_ORIENTATION_KEY } from "../model/weights/orientation.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { LoadProgress } from "./progress.ts";
 import { withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer } from "./tokenizer.ts";
 
 /** Formats that are written. */
-export type ConvertFormat = "safetensors" | "gguf";
+export type ConvertFormat = "safetensors" | "pth" | "gguf";
 
 /** What matrices can be written as; `q8_0` exists in GGUF only. */
 export type ConvertDType = GgufDType;
@@ -48,11 +50,12 @@ export async function convert(
   const dtype = options.dtype ?? null;
   await withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const weights = canonicalWeights(checkpoint);
-    if (format === "safetensors") {
+    if (format !== "gguf") {
       if (dtype === "q8_0")
-        throw new UsageError("safetensors has no q8_0. Convert to GGUF, or choose f32, f16 or bf16.");
+        throw new UsageError(`${format} has no q8_0. Convert to GGUF, or choose f32, f16 or bf16.`);
       const tensors = withProgress(officialTensors(weights, dtype), options);
-      await writeSafetensors(sink, tensors, new Map([["format", "pt"]]));
+      if (format === "pth") await writePth(sink, tensors);
+      else await writeSafetensors(sink, tensors, safetensorsMetadata(weights));
       return;
     }
     const { config } = weights;
@@ -70,6 +73,13 @@ export async function convert(
     ]);
     await writeGguf(sink, withProgress(ggufTensors(weights, dtype), options), metadata);
   });
+}
+
+/** Loaders of PyTorch look for `format`; a tuned state among the tensors has the official order. */
+function safetensorsMetadata({ timeState }: CanonicalWeights): Map<string, string> {
+  const metadata = new Map([["format", "pt"]]);
+  if (timeState !== null) metadata.set(STATE_ORIENTATION_KEY, "value-key");
+  return metadata;
 }
 
 /** Counts bytes as tensors are read, and stops between two of them if aborted. */

@@ -5,10 +5,10 @@ import { UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Activations, Backend } from "../ops/backend.ts";
-import { fingerprint } from "../model/fingerprint.ts";
 import { loadProgram, type LoadedProgram } from "../model/load.ts";
-import { canonicalWeights } from "../model/weights/canonical.ts";
+import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { withAdapter, type LoraOptions } from "./adapter.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
 import { Engine } from "./engine.ts";
 import { Model } from "./model.ts";
@@ -44,6 +44,8 @@ export interface LoadOptions {
   readonly chunk?: number | undefined;
   /** Epsilon of the group norm of v5 to v7. Default 64e-5, the official value; rwkv.cpp's v5 models want 1e-5. */
   readonly groupNormEps?: number | undefined;
+  /** A LoRA adapter that is merged into the weights before they are encoded. */
+  readonly lora?: LoraOptions | undefined;
   /** Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -69,67 +71,98 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
-  const { signal, onProgress } = options;
+  const { signal } = options;
   const logger = options.logger ?? SILENT_LOGGER;
   const start = performance.now();
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
-    const weights = canonicalWeights(checkpoint);
-    const { config } = weights;
+    const base = canonicalWeights(checkpoint);
     const tokenizer = await findTokenizer(
       platform,
       opened,
       checkpoint,
-      config.nVocab,
+      base.config.nVocab,
       options.tokenizer,
       signal,
     );
-    const identity = await fingerprint(weights, signal);
-    const backend = await createBackend(options.backend ?? "cpu", {
-      threads: options.threads,
-      host: platform.threads,
-      loadNative: platform.loadNative,
-    });
-    const activations = activationsFor(backend, options.activations);
-    logger.debug(
-      `${checkpoint.name}: ${checkpoint.format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
-        `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
-    );
-    const loaded = await loadProgram(backend, weights, {
-      maxRows: options.chunk ?? DEFAULT_CHUNK,
-      activations,
-      skipZeros: options.skipZeros,
-      groupNormEps: options.groupNormEps,
-      dtype: options.dtype,
-      signal,
-      onProgress:
-        onProgress &&
-        ((bytesDone, bytesTotal, tensor) => onProgress({ phase: "load", bytesDone, bytesTotal, tensor })),
-    });
-    performance.measure("rwkv:load", { start, end: performance.now() });
-    performance.clearMeasures("rwkv:load");
-    const name = baseName(checkpoint.name);
-    const { weightByteLength, bytesReadPerToken } = weightBytes(loaded);
-    logger.debug(
-      `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
-    );
-    const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer });
-    return new Model(
-      engine,
-      {
-        name,
-        backend: backend.name,
-        device: backend.description,
-        kernels: backend.kernels,
-        nThreads: backend.nThreads,
-        activations,
-        weightByteLength,
-        bytesReadPerToken,
-        stateByteLength: 4 * loaded.program.stateElements,
-        fingerprint: identity,
-      },
-      platform,
+    const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
+    return withAdapter(platform, base, setting, (weights, identity) =>
+      createModel({
+        platform,
+        format: checkpoint.format,
+        weights,
+        identity,
+        tokenizer,
+        options,
+        logger,
+        start,
+      }),
     );
   });
+}
+
+interface ModelParts {
+  readonly platform: Platform;
+  readonly format: string;
+  readonly weights: CanonicalWeights;
+  /** The model's fingerprint. */
+  readonly identity: string;
+  readonly tokenizer: Tokenizer | null;
+  readonly options: LoadOptions;
+  readonly logger: Logger;
+  /** When loading began. */
+  readonly start: number;
+}
+
+/** Moves the weights to the device. */
+async function createModel(parts: ModelParts): Promise<Model> {
+  const { platform, format, weights, identity, tokenizer, options, logger, start } = parts;
+  const { source, config } = weights;
+  const { signal, onProgress } = options;
+  const backend = await createBackend(options.backend ?? "cpu", {
+    threads: options.threads,
+    host: platform.threads,
+    loadNative: platform.loadNative,
+  });
+  const activations = activationsFor(backend, options.activations);
+  logger.debug(
+    `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
+      `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
+  );
+  const loaded = await loadProgram(backend, weights, {
+    maxRows: options.chunk ?? DEFAULT_CHUNK,
+    activations,
+    skipZeros: options.skipZeros,
+    groupNormEps: options.groupNormEps,
+    dtype: options.dtype,
+    signal,
+    onProgress:
+      onProgress &&
+      ((bytesDone, bytesTotal, tensor) => onProgress({ phase: "load", bytesDone, bytesTotal, tensor })),
+  });
+  performance.measure("rwkv:load", { start, end: performance.now() });
+  performance.clearMeasures("rwkv:load");
+  const name = baseName(source);
+  const { weightByteLength, bytesReadPerToken } = weightBytes(loaded);
+  logger.debug(
+    `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
+  );
+  const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer });
+  return new Model(
+    engine,
+    {
+      name,
+      backend: backend.name,
+      device: backend.description,
+      kernels: backend.kernels,
+      nThreads: backend.nThreads,
+      activations,
+      weightByteLength,
+      bytesReadPerToken,
+      stateByteLength: 4 * loaded.program.stateElements,
+      fingerprint: identity,
+    },
+    platform,
+  );
 }
 
 function activationsFor(backend: Backend, asked: Activations | undefined): Activations {
@@ -155,7 +188,7 @@ function weightBytes({ program, embedding, positions }: LoadedProgram): {
   return { weightByteLength, bytesReadPerToken };
 }
 
-function checkOptions({ backend, activations, threads, chunk, groupNormEps }: LoadOptions): void {
+function checkOptions({ backend, activations, threads, chunk, groupNormEps, lora }: LoadOptions): void {
   if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
     throw new UsageError(
       `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
@@ -173,6 +206,11 @@ function checkOptions({ backend, activations, threads, chunk, groupNormEps }: Lo
   if (groupNormEps !== undefined && !(groupNormEps > 0 && groupNormEps < 1)) {
     throw new UsageError(
       `groupNormEps is ${groupNormEps}; expected a number between 0 and 1, such as 64e-5.`,
+    );
+  }
+  if (lora?.alpha !== undefined && !Number.isFinite(lora.alpha)) {
+    throw new UsageError(
+      `lora.alpha is ${lora.alpha}; expected a number, the lora_alpha of the adapter's training.`,
     );
   }
 }

@@ -4,7 +4,9 @@ import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { stateLayout, tunedState, type StateTensor } from "../model/state.ts";
+import { stateLayout, type StateTensor } from "../model/state.ts";
+import { tunedState } from "../model/tuned-state.ts";
+import type { StateOrientation } from "../model/weights/orientation.ts";
 import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine } from "./engine.ts";
@@ -39,6 +41,16 @@ export interface ModelInfo {
 export interface SessionOptions {
   /** A whole state block to start from, laid out as `stateLayout` says, and to return to on `reset`. */
   readonly initialState?: Float32Array | undefined;
+}
+
+/** How a state is read. */
+export interface RestoreOptions {
+  /**
+   * Order of the last two dimensions of a tuned state's tensors. Default: what the file says of itself; else `value-key`
+   * for .pth and `key-value` for safetensors, as most programs write them.
+   */
+  readonly orientation?: StateOrientation | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A model on a device. Made by `loadModel`; one model serves any number of sessions, batching what waits together. */
@@ -85,10 +97,7 @@ export class Model implements AsyncDisposable {
    * @throws UsageError naming both models if the state belongs to another one
    * @throws FormatError if the file is damaged
    */
-  async restore(
-    file: FileSource,
-    options: { readonly signal?: AbortSignal | undefined } = {},
-  ): Promise<Session> {
+  async restore(file: FileSource, options: RestoreOptions = {}): Promise<Session> {
     const opened = await openFile(this.#platform, file, options.signal);
     const { source } = opened;
     try {
@@ -96,7 +105,7 @@ export class Model implements AsyncDisposable {
       await source.read(0, magic, options.signal);
       if (!isSessionFile(magic)) {
         const initialState = await withOpened(opened, options.signal, (tuned) =>
-          tunedState(tuned, this.config),
+          tunedState(tuned, this.config, options, options.signal),
         );
         return await this.createSession({ initialState });
       }

@@ -2,6 +2,7 @@
 // refused where it is named: unpickling never executes anything. Arguments are those of torch/_utils.py and of
 // persistent_id in torch/serialization.py.
 
+import type { DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import { MAX_RANK } from "./limits.ts";
 import {
@@ -31,6 +32,12 @@ const STORAGE_CLASSES: ReadonlyMap<string, StorageDType> = new Map<string, Stora
   ["ByteStorage", "u8"],
   ["BoolStorage", "bool"],
 ]);
+
+/** The name of the storage class for elements of `dtype`; null if PyTorch has none. */
+export function storageClassOf(dtype: DType): string | null {
+  for (const [name, stored] of STORAGE_CLASSES) if (stored === dtype) return name;
+  return null;
+}
 
 /**
  * The symbol that a pickle names.

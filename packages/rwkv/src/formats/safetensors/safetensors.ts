@@ -4,10 +4,11 @@
 import { ByteReader } from "../../core/byte-reader.ts";
 import type { ByteSink } from "../../core/byte-sink.ts";
 import type { ByteSource } from "../../core/byte-source.ts";
-import { byteLengthOf, DTYPES } from "../../core/dtype.ts";
-import { DeviceError, FormatError, UsageError } from "../../core/errors.ts";
+import { DTYPES } from "../../core/dtype.ts";
+import { FormatError, UsageError } from "../../core/errors.ts";
 import type { Checkpoint, CheckpointTensor } from "../checkpoint.ts";
 import { quoted, rangeTensor, type TensorRange } from "../range-tensor.ts";
+import { checkTensors, isWellFormed, tensorBuffer, writeInPieces } from "../writing.ts";
 import { encodeHeader, hasSafetensorsName, isReservedName, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
 
 /** Bytes of the header's length. */
@@ -76,9 +77,6 @@ export function decodeUtf8(bytes: Uint8Array, where: string): string {
   }
 }
 
-/** Most bytes given to the sink at once, so that one that copies does not double the largest tensor. */
-const WRITE_PIECE_BYTES = 16 * 2 ** 20;
-
 /**
  * Writes a safetensors file. One tensor is in memory at a time, in a buffer of the largest one's length. Data is
  * ordered by element size, largest first, so that every tensor is aligned to its elements; otherwise as given.
@@ -113,55 +111,28 @@ export async function writeInOrder(
         `are allowed. Shorten the metadata.`,
     );
   }
-  const buffer = allocate(tensors.reduce((most, tensor) => Math.max(most, tensor.byteLength), 0));
+  const buffer = tensorBuffer(tensors);
   await sink.write(header);
   for (const tensor of tensors) {
     const bytes = buffer.subarray(0, tensor.byteLength);
     await tensor.read(bytes);
-    for (let start = 0; start < bytes.byteLength; start += WRITE_PIECE_BYTES) {
-      await sink.write(bytes.subarray(start, start + WRITE_PIECE_BYTES));
-    }
+    await writeInPieces(sink, bytes);
   }
 }
 
 function checkWritable(tensors: readonly CheckpointTensor[], metadata: ReadonlyMap<string, string>): void {
-  const names = new Set<string>();
-  for (const { name, dtype, shape, byteLength } of tensors) {
+  for (const { name, dtype } of tensors) {
     const where = `Tensor ${quoted(name)} cannot be written as safetensors:`;
     if (!hasSafetensorsName(dtype)) {
       throw new UsageError(`${where} the format has no ${dtype}. Convert it to f16, bf16 or f32 first.`);
     }
-    if (names.has(name)) throw new UsageError(`${where} there are two of that name. Rename one.`);
     if (isReservedName(name)) throw new UsageError(`${where} the name is reserved. Rename it.`);
-    if (!isWellFormed(name)) throw new UsageError(`${where} the name is not valid Unicode. Rename it.`);
-    if (byteLengthOf(dtype, shape) !== byteLength) {
-      throw new UsageError(
-        `${where} ${dtype} [${shape.join(", ")}] takes ${byteLengthOf(dtype, shape)} bytes, but it has ${byteLength}.`,
-      );
-    }
-    names.add(name);
   }
+  checkTensors("safetensors", tensors);
   for (const [key, value] of metadata) {
     if (isWellFormed(key) && isWellFormed(value)) continue;
     throw new UsageError(
       `Metadata ${quoted(key)} cannot be written as safetensors: it is not valid Unicode.`,
-    );
-  }
-}
-
-/** Whether every surrogate has its partner; the others would all turn into the same U+FFFD. */
-function isWellFormed(text: string): boolean {
-  return !/\p{Surrogate}/u.test(text);
-}
-
-function allocate(byteLength: number): Uint8Array {
-  try {
-    return new Uint8Array(byteLength);
-  } catch (cause) {
-    throw new DeviceError(
-      `The largest tensor needs a buffer of ${byteLength} bytes, which could not be had. Close other programs, or ` +
-        `convert on a machine with more memory.`,
-      { cause },
     );
   }
 }

@@ -14,6 +14,7 @@ import { ggufScheme } from "./gguf.ts";
 import { officialScheme } from "./official.ts";
 import { checkConfig, packedScheme } from "./packed.ts";
 import { rwkvCppScheme } from "./rwkv-cpp.ts";
+import { statedOrientation, type StateOrientation } from "./orientation.ts";
 import type { SchemeResult } from "./scheme.ts";
 import { weightRules } from "./tables.ts";
 import { matrixShape, transposed, withoutUnits, type TensorView, type WeightForm } from "./view.ts";
@@ -56,9 +57,6 @@ export interface TimeState {
   readonly orientation: StateOrientation;
 }
 
-/** Order of a stored state's last two dimensions. */
-export type StateOrientation = "value-key" | "key-value";
-
 /**
  * @throws FormatError for a missing tensor or a shape that does not fit, with its name and what was expected
  * @throws UnsupportedError for experimental variants and tensors that nothing here uses
@@ -77,12 +75,13 @@ export function canonicalWeights(checkpoint: Checkpoint): CanonicalWeights {
         `for one strategy: use the original file.`,
     );
   }
-  const timeState = takeTimeState(source, tensors, config, scheme.isStateTransposed);
+  const orientation = statedOrientation(checkpoint) ?? (scheme.isStateTransposed ? "key-value" : "value-key");
+  const timeState = takeTimeState(source, tensors, config, orientation);
   const weights = new Map<string, CanonicalWeight>();
   for (const rule of weightRules(config)) {
     const view = tensors.get(rule.name);
     if (view === undefined) throw missing(source, rule, scheme.tensors);
-    weights.set(rule.name, canonical(source, rule, view));
+    weights.set(rule.name, canonicalWeight(source, rule, view));
     tensors.delete(rule.name);
   }
   refuseUnused(source, tensors, config);
@@ -131,7 +130,7 @@ function takeTimeState(
   source: string,
   tensors: Map<string, TensorView>,
   config: ModelConfig,
-  isTransposed: boolean,
+  orientation: StateOrientation,
 ): TimeState | null {
   const layers: TensorView[] = [];
   for (let i = 0; i < config.nLayer; i++) {
@@ -147,11 +146,14 @@ function takeTimeState(
       `${source}: only ${layers.length} of ${config.nLayer} layers have a "time_state". The file is incomplete: download it again.`,
     );
   }
-  return { layers, orientation: isTransposed ? "key-value" : "value-key" };
+  return { layers, orientation };
 }
 
-/** The weight of a rule out of the tensor that the scheme found for it. */
-function canonical(source: string, rule: WeightRule, view: TensorView): CanonicalWeight {
+/**
+ * The weight of a rule out of the tensor that the scheme found for it.
+ * @throws FormatError if its shape is another, UnsupportedError if it holds no weights
+ */
+export function canonicalWeight(source: string, rule: WeightRule, view: TensorView): CanonicalWeight {
   const { dtype } = view;
   if (!isWeightDType(dtype)) {
     throw new UnsupportedError(

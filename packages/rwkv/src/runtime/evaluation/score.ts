@@ -1,0 +1,54 @@
+// What a model makes of a given continuation: its log-probability, and whether greedy decoding would write it.
+
+import { UsageError } from "../../core/errors.ts";
+import { logSumExp, peakOf } from "../log-probabilities.ts";
+import type { Session } from "../session.ts";
+
+/** Natural logarithms, summed over the tokens. */
+export interface ContinuationScore {
+  readonly logProbability: number;
+  /** Whether each token is the likeliest at its place. */
+  readonly isGreedy: boolean;
+}
+
+/**
+ * Reads the context, at least one token.
+ * @returns `[V]`, the logits by which the next token is predicted
+ * @throws UsageError if nothing stands before the text to be scored
+ */
+export async function readContext(
+  session: Session,
+  tokens: readonly number[],
+  where: string,
+  signal: AbortSignal | undefined,
+): Promise<Float32Array> {
+  if (tokens.length > 0) return session.forward(tokens, { signal });
+  throw new UsageError(
+    `${where}: nothing stands before the text to be scored, so that its first token cannot be predicted. Give a context, or ` +
+      `a start token.`,
+  );
+}
+
+/**
+ * @param before - logits by which the first token is predicted
+ * @param tokens - at least one; the session reads all but the last
+ */
+export async function scoreContinuation(
+  session: Session,
+  before: Float32Array,
+  tokens: readonly number[],
+  signal: AbortSignal | undefined,
+): Promise<ContinuationScore> {
+  const nVocab = before.length;
+  const rest = tokens.slice(0, -1);
+  const rows = rest.length === 0 ? before : await session.forward(rest, { logits: "all", signal });
+  let logProbability = 0;
+  let isGreedy = true;
+  tokens.forEach((token, i) => {
+    const row = i === 0 ? before : rows.subarray((i - 1) * nVocab, i * nVocab);
+    const peak = peakOf(row);
+    logProbability += row[token]! - logSumExp(row, row[peak]!);
+    if (peak !== token) isGreedy = false;
+  });
+  return { logProbability, isGreedy };
+}
