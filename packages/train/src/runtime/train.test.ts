@@ -1,0 +1,138 @@
+// Whole trainings of tiny models, with the reference kernels, so that every machine runs them.
+
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { inspect, loadModel, UsageError } from "rwkv";
+import { readTrainConfig, type TrainConfig } from "./config.ts";
+import { train, type TrainStep } from "./train.ts";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rwkv-train-"));
+  const vocabulary = Array.from({ length: 26 }, (_, i) => `${i + 1} '${String.fromCharCode(97 + i)}' 1\n`);
+  await writeFile(join(folder, "vocab.txt"), vocabulary.join(""));
+  const words = Array.from({ length: 40 }, (_, i) =>
+    Array.from({ length: 3 + ((i * 7) % 17) }, (_unused, j) =>
+      String.fromCharCode(97 + ((i * j + i) % 26)),
+    ).join(""),
+  );
+  await writeFile(join(folder, "data.jsonl"), words.map((text) => `${JSON.stringify({ text })}\n`).join(""));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+function configOf(out: string, changes: object = {}): TrainConfig {
+  return readTrainConfig(
+    {
+      mode: "full",
+      out,
+      tokenizer: "vocab.txt",
+      model: { layers: 2, embedding: 8, headSize: 4, ranks: { decay: 3, rate: 3, value: 2, gate: 4 } },
+      data: { files: ["data.jsonl"], batch: 4, context: 8 },
+      tokens: 8 * 32,
+      rate: { from: 0.01, to: 0.001, warmupSteps: 2 },
+      checkpointSteps: 3,
+      kernels: "reference",
+      ...changes,
+    },
+    folder,
+  );
+}
+
+/** Runs until `stopStep` has been done, then aborts; null runs to the end. */
+async function lossesOf(config: TrainConfig, stopStep: number | null = null): Promise<number[]> {
+  const controller = new AbortController();
+  const reason = new Error("stopped");
+  const steps: TrainStep[] = [];
+  const running = train(config, {
+    signal: controller.signal,
+    onStep(step) {
+      steps.push(step);
+      if (step.step === stopStep) controller.abort(reason);
+    },
+  });
+  if (stopStep === null) return (await running).losses.map(({ loss }) => loss);
+  await expect(running).rejects.toBe(reason);
+  return steps.map(({ loss }) => loss);
+}
+
+const PIECES = { files: ["data.jsonl"], packing: "documents", batch: 3, context: 8 };
+
+describe.each([
+  ["rows", {}],
+  ["documents in pieces", { data: PIECES }],
+  [
+    "rows with carried states on two threads",
+    {
+      threads: 2,
+      data: { files: ["data.jsonl"], batch: 4, context: 8, carryState: true },
+    },
+  ],
+])("a training over %s", (name, changes) => {
+  const out = name.replaceAll(" ", "-");
+
+  test("goes on to the bit wherever it is stopped", async () => {
+    const whole = await lossesOf(configOf(`${out}-whole`, changes));
+    const model = await readFile(join(folder, `${out}-whole`, "model.safetensors"));
+    expect(whole.length).toBeGreaterThan(7);
+    const config = configOf(`${out}-parts`, changes);
+    expect(await lossesOf(config, 2)).toEqual(whole.slice(0, 2));
+    expect(await lossesOf(config, 5)).toEqual(whole.slice(2, 5));
+    expect(await lossesOf(config)).toEqual(whole);
+    expect(await readFile(join(folder, `${out}-parts`, "model.safetensors"))).toEqual(model);
+  });
+});
+
+test("losses behind the last checkpoint are cut off and come again", async () => {
+  const whole = await lossesOf(configOf("cut-whole"));
+  const config = configOf("cut");
+  await lossesOf(config, 5);
+  const path = join(folder, "cut", "losses.jsonl");
+  const lines = await readFile(path, "utf8");
+  await writeFile(path, `${lines}{"step":6,"loss":9}\n{"step":7,"lo`);
+  expect(await lossesOf(config)).toEqual(whole);
+});
+
+test("a checkpoint of another training is refused", async () => {
+  await lossesOf(configOf("other"), 2);
+  await expect(train(configOf("other", { seed: 5 }))).rejects.toThrow(UsageError);
+  await expect(train(configOf("other", { seed: 5 }))).rejects.toThrow('Give "out" another folder');
+});
+
+test("a rate that makes the training diverge is named", async () => {
+  const config = configOf("diverged", { rate: { from: 100, warmupSteps: 0 }, tokens: 64 * 32 });
+  await expect(train(config)).rejects.toThrow(
+    /The training has diverged: begin anew with a smaller rate.from/,
+  );
+});
+
+test("a tokenizer with more ids than the model is refused", async () => {
+  const model = { layers: 1, embedding: 8, headSize: 4, vocab: 20 };
+  await expect(train(configOf("small", { model }))).rejects.toThrow(
+    "The tokenizer has ids up to 26, but the model has rows for 20.",
+  );
+});
+
+describe("what a training leaves", () => {
+  test("a model that overfits one batch, with official names, and that the engine runs", async () => {
+    const config = configOf("overfit", {
+      model: { layers: 2, embedding: 32, headSize: 16 },
+      data: { files: ["data.jsonl"], batch: 8, context: 40 },
+      tokens: 8 * 40 * 120,
+      rate: { from: 0.01, to: 0.002, warmupSteps: 5 },
+      rowsAtOnce: 320,
+      dtype: "f32",
+    });
+    const { path, losses, chartPath } = await train(config);
+    expect(losses[0]!.loss).toBeGreaterThan(3);
+    expect(losses.at(-1)!.loss).toBeLessThan(0.01);
+    expect(await readFile(chartPath, "utf8")).toMatch(/^<svg [^]*<\/svg>\n$/);
+    const { config: found } = await inspect(path);
+    expect([found.version, found.nLayer, found.nEmbd, found.nVocab]).toEqual(["7", 2, 32, 27]);
+    await using model = await loadModel(path, { backend: "reference" });
+    await using session = await model.createSession();
+    const logits = await session.forward([0]);
+    expect(logits.length).toBe(27);
+  }, 60_000);
+});
