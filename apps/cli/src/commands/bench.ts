@@ -1,6 +1,7 @@
 // rwkv bench: how fast a model loads, reads and decodes here, as medians with their spread, and what that can be held
 // against: bytes read per token and memory used. What cannot be measured is null.
 
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { createSampler, readBandwidth, type Model, type Session } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
@@ -79,7 +80,7 @@ async function run(flags: BenchFlags): Promise<void> {
     await using model = await load();
     const measured = await measure(model, flags, signal);
     // Before the next load, which may overlap with what the first one leaves to the garbage collector.
-    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    const peakRssBytes = await peakMemory();
     const { weightByteLength, bytesReadPerToken, kernels, nThreads } = model.info;
     const bandwidth = await readBandwidth(nThreads, signal);
     await model[Symbol.asyncDispose]();
@@ -130,6 +131,13 @@ async function measure(model: Model, flags: BenchFlags, signal: AbortSignal): Pr
     measured.nZeros += after.nZeros - before.nZeros;
   }
   return measured;
+}
+
+/** The most bytes that this process held. Linux's `maxRSS` would begin with what the parent held when it started this one. */
+async function peakMemory(): Promise<number> {
+  const status = process.platform === "linux" ? await readFile("/proc/self/status", "utf8") : "";
+  const kilobytes = /^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1];
+  return 1024 * (kilobytes === undefined ? process.resourceUsage().maxRSS : Number(kilobytes));
 }
 
 /** Null where no decode step skipped zeros. */

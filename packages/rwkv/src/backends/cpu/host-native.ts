@@ -2,9 +2,9 @@
 // read, and threads of the addon run a step while JavaScript goes on.
 
 import type { LocalFile } from "../../core/byte-source.ts";
-import { byteLengthOf } from "../../core/dtype.ts";
+import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
 import { DeviceError, FormatError } from "../../core/errors.ts";
-import { hasLayouts, hasNibbles, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
+import { hasLayouts, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
 import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
@@ -92,15 +92,15 @@ function mapWeight(
 }
 
 /**
- * The order in which the kernels read a weight. AVX2 reads 4-bit quants in panels always: bringing those of single inputs
- * together takes it longer than reading all of them, unless some nine in ten are left out.
+ * The order in which the kernels read a weight. AVX2 reads blocks in panels always: with half of the inputs zero, as in
+ * untrained models, skipping those takes longer than reading all of them.
  */
 function kernelLayout(
   kernelSet: KernelSet,
   { shape, dtype, hasSparseInputs = false }: WeightUpload,
 ): WeightLayout {
   if (shape.length < 2) return "rows";
-  const isSkipped = hasSparseInputs && hasLayouts(dtype) && !(kernelSet === "avx2" && hasNibbles(dtype));
+  const isSkipped = hasSparseInputs && hasLayouts(dtype) && !(kernelSet === "avx2" && isQuantized(dtype));
   return isSkipped ? "columns" : "panels"; // f64, which has no panels, was refused
 }
 
