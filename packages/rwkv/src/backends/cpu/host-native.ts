@@ -29,11 +29,16 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
     kernels: `native-${kernelSet}`,
     nThreads,
     hasInt8Activations: true,
-    create: () => createHost(kernels, pool, nThreads),
+    create: (_weightByteLength, mustSkipZeros) => createHost(kernels, pool, nThreads, mustSkipZeros),
   };
 }
 
-function createHost({ addon, kernelSet }: NativeKernels, pool: NativePool, nThreads: number): ProgramHost {
+function createHost(
+  { addon, kernelSet }: NativeKernels,
+  pool: NativePool,
+  nThreads: number,
+  mustSkipZeros: boolean,
+): ProgramHost {
   const memory = addon.createMemory();
   if (memory === null) {
     throw new DeviceError(
@@ -44,10 +49,12 @@ function createHost({ addon, kernelSet }: NativeKernels, pool: NativePool, nThre
   }
   const arena = new Arena(growable(addon, memory));
   const files = new Map<LocalFile, number | null>();
+  // AVX2 takes longer to bring the quants of single inputs together than to read all of them, if half are zero.
+  const skipsBlocks = mustSkipZeros || kernelSet !== "avx2";
   return {
     arenas: [arena],
-    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(kernelSet, upload)),
-    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(kernelSet, upload)),
+    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(upload, skipsBlocks)),
+    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(upload, skipsBlocks)),
     nThreads,
     start: (parts) => {
       const [{ encoded, commands }] = parts as readonly [EncodedPart]; // one memory, one part
@@ -91,16 +98,13 @@ function mapWeight(
   return address === null ? null : { memory: 0, address: address + place.offset, layout };
 }
 
-/**
- * The order in which the kernels read a weight. AVX2 reads blocks in panels always: with half of the inputs zero, as in
- * untrained models, skipping those takes longer than reading all of them.
- */
+/** The order in which the kernels read a weight. */
 function kernelLayout(
-  kernelSet: KernelSet,
   { shape, dtype, hasSparseInputs = false }: WeightUpload,
+  skipsBlocks: boolean,
 ): WeightLayout {
   if (shape.length < 2) return "rows";
-  const isSkipped = hasSparseInputs && hasLayouts(dtype) && !(kernelSet === "avx2" && isQuantized(dtype));
+  const isSkipped = hasSparseInputs && hasLayouts(dtype) && (skipsBlocks || !isQuantized(dtype));
   return isSkipped ? "columns" : "panels"; // f64, which has no panels, was refused
 }
 
