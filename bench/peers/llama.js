@@ -2,6 +2,7 @@
 // by llama.cpp's own counters (`llama_perf_context`), which count the graph alone: no sampling and no JavaScript.
 // Prints one line of JSON. Plain JavaScript, because the package is installed in this folder only where peers are timed.
 
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
@@ -70,6 +71,13 @@ async function readCounters() {
   };
 }
 
+/** As `rwkv bench` measures it. */
+function peakMemory() {
+  const status = process.platform === "linux" ? readFileSync("/proc/self/status", "utf8") : "";
+  const kilobytes = /^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1];
+  return 1024 * (kilobytes === undefined ? process.resourceUsage().maxRSS : Number(kilobytes));
+}
+
 await run(WARM_UP.promptTokens, WARM_UP.decodeTokens);
 await readCounters();
 await run(promptTokens, decodeTokens);
@@ -85,7 +93,7 @@ process.stdout.write(
     loadMs,
     prefillTokensPerSecond: (prefill.tokens * 1000) / prefill.ms,
     decodeTokensPerSecond: (decode.tokens * 1000) / decode.ms,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    peakRssBytes: peakMemory(),
   })}\n`,
 );
 await llama.dispose();

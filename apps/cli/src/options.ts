@@ -44,7 +44,7 @@ export interface ModelFlags {
   readonly groupNormEps?: number;
   readonly lora?: string;
   readonly loraAlpha?: number;
-  /** False where a subcommand has `--no-skip-zeros` and it was given. */
+  /** Where a subcommand has `--skip-zeros` and `--no-skip-zeros`, and one was given. */
   readonly skipZeros?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;

@@ -1,6 +1,7 @@
 // rwkv bench: how fast a model loads, reads and decodes here, as medians with their spread, and what that can be held
 // against: bytes read per token and memory used. What cannot be measured is null.
 
+import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { createSampler, readBandwidth, type Model, type Session } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
@@ -58,6 +59,7 @@ export function addBench(program: Command): void {
     .option("-g, --decode-tokens <n>", "tokens decoded by each session", parsePositiveCount, 128)
     .option("-b, --batch <n>", "sessions decoded together", parsePositiveCount, 1)
     .option("-r, --repeat <n>", "measurements of each, after a warm-up", parsePositiveCount, 5)
+    .option("--skip-zeros", "skip inputs of ffn.value that are zero, also where that takes most of them to pay")
     .option("--no-skip-zeros", "read ffn.value whole, also where its inputs are zero")
     .option("--json", "print the report as JSON")
     .action((flags: BenchFlags) => run(flags));
@@ -79,7 +81,7 @@ async function run(flags: BenchFlags): Promise<void> {
     await using model = await load();
     const measured = await measure(model, flags, signal);
     // Before the next load, which may overlap with what the first one leaves to the garbage collector.
-    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    const peakRssBytes = await peakMemory();
     const { weightByteLength, bytesReadPerToken, kernels, nThreads } = model.info;
     const bandwidth = await readBandwidth(nThreads, signal);
     await model[Symbol.asyncDispose]();
@@ -130,6 +132,13 @@ async function measure(model: Model, flags: BenchFlags, signal: AbortSignal): Pr
     measured.nZeros += after.nZeros - before.nZeros;
   }
   return measured;
+}
+
+/** The most bytes that this process held. Linux's `maxRSS` would begin with what the parent held when it started this one. */
+async function peakMemory(): Promise<number> {
+  const status = process.platform === "linux" ? await readFile("/proc/self/status", "utf8") : "";
+  const kilobytes = /^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1];
+  return 1024 * (kilobytes === undefined ? process.resourceUsage().maxRSS : Number(kilobytes));
 }
 
 /** Null where no decode step skipped zeros. */

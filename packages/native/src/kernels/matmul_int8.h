@@ -15,9 +15,9 @@ INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* q
       if constexpr (PARTS == 2) minusSums[r] = part == 0 ? x[r].minusFirst : x[r].minusSum - x[r].minusFirst;
       totals[r] = startProducts<T::ZERO>(minusSums[r]);
     }
-    UNROLL for (size_t r = 0; r < ROWS; r++) {
-      totals[r] = addWords<T::ZERO, T::MOST, WORDS>(totals[r], quants + part * WORDS, x[r].values + 4 * part * WORDS);
-    }
+    const int8_t* values[ROWS];
+    UNROLL for (size_t r = 0; r < ROWS; r++) values[r] = x[r].values + 4 * part * WORDS;
+    addWords<T::ZERO, T::MOST, WORDS, ROWS>(totals, quants + part * WORDS, values);
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       acc[r] = panelFma(panelMul(scales.scale[at], panelSplat(x[r].scale)), toF32(totals[r]), acc[r]);
       if constexpr (T::HAS_MINIMUM) {

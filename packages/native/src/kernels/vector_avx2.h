@@ -171,26 +171,32 @@ INLINE I16 addProducts(I16 acc, Bytes w, const int8_t* x) {
   return {addProducts<ZERO>(acc.low, w.low, fours), addProducts<ZERO>(acc.high, w.high, fours)};
 }
 /**
- * Adds the products of each output's four bytes in each of WORDS words with those of x. Bytes of MOST at the most: pairs of
- * products are added up in 16 bits while they fit.
+ * For each of ROWS rows adds the products of each output's four bytes in each of WORDS words with those of x. Of bytes of MOST
+ * at the most pairs of products are added up in 16 bits while they fit.
  */
-template <int ZERO, int MOST, size_t WORDS>
-INLINE I16 addWords(I16 acc, const Bytes* w, const int8_t* x) {
+template <int ZERO, int MOST, size_t WORDS, size_t ROWS>
+INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[ROWS]) {
   constexpr size_t FITTING = INT16_MAX / (2 * 127 * MOST);
   if constexpr (ZERO == 128 || FITTING < 2) {
-    UNROLL for (size_t i = 0; i < WORDS; i++) acc = addProducts<ZERO>(acc, w[i], x + 4 * i);
-  } else {
-    for (size_t first = 0; first < WORDS; first += FITTING) {
-      __m256i low = _mm256_setzero_si256(), high = low;
-      UNROLL for (size_t i = first; i < WORDS && i < first + FITTING; i++) {
-        const __m256i fours = foursAt(x + 4 * i);
-        low = _mm256_add_epi16(low, _mm256_maddubs_epi16(w[i].low, fours));
-        high = _mm256_add_epi16(high, _mm256_maddubs_epi16(w[i].high, fours));
+    UNROLL for (size_t i = 0; i < WORDS; i++) {
+      UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<ZERO>(totals[r], w[i], xs[r] + 4 * i);
+    }
+    return;
+  }
+  for (size_t first = 0; first < WORDS; first += FITTING) {
+    I16 pairs[ROWS];
+    UNROLL for (size_t r = 0; r < ROWS; r++) pairs[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    UNROLL for (size_t i = first; i < WORDS && i < first + FITTING; i++) {
+      UNROLL for (size_t r = 0; r < ROWS; r++) {
+        const __m256i fours = foursAt(xs[r] + 4 * i);
+        pairs[r].low = _mm256_add_epi16(pairs[r].low, _mm256_maddubs_epi16(w[i].low, fours));
+        pairs[r].high = _mm256_add_epi16(pairs[r].high, _mm256_maddubs_epi16(w[i].high, fours));
       }
-      const __m256i ones = _mm256_set1_epi16(1);
-      acc.low = _mm256_add_epi32(acc.low, _mm256_madd_epi16(low, ones));
-      acc.high = _mm256_add_epi32(acc.high, _mm256_madd_epi16(high, ones));
+    }
+    const __m256i ones = _mm256_set1_epi16(1);
+    UNROLL for (size_t r = 0; r < ROWS; r++) {
+      totals[r].low = _mm256_add_epi32(totals[r].low, _mm256_madd_epi16(pairs[r].low, ones));
+      totals[r].high = _mm256_add_epi32(totals[r].high, _mm256_madd_epi16(pairs[r].high, ones));
     }
   }
-  return acc;
 }

@@ -110,9 +110,13 @@ INLINE I16 addProducts(I16 acc, Bytes w, const int8_t* x) {
   __builtin_memcpy(&four, x, 4);
   return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
 }
-/** Adds the products of each output's four bytes in each of WORDS words with those of x. MOST: as in panel_blocks.h. */
-template <int ZERO, int MOST, size_t WORDS>
-INLINE I16 addWords(I16 acc, const Bytes* w, const int8_t* x) {
-  UNROLL for (size_t i = 0; i < WORDS; i++) acc = addProducts<ZERO>(acc, w[i], x + 4 * i);
-  return acc;
+/**
+ * For each of ROWS rows adds the products of each output's four bytes in each of WORDS words with those of x. MOST: as in
+ * panel_blocks.h.
+ */
+template <int ZERO, int MOST, size_t WORDS, size_t ROWS>
+INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[ROWS]) {
+  UNROLL for (size_t i = 0; i < WORDS; i++) {
+    UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<ZERO>(totals[r], w[i], xs[r] + 4 * i);
+  }
 }

@@ -94,11 +94,6 @@ export function hasLayouts(dtype: WeightDType): boolean {
   return hasPanels(dtype) && fieldsOf(dtype)?.quants !== "other";
 }
 
-/** Whether quants of that type have 4 bits, of which columns keep two in a byte. */
-export function hasNibbles(dtype: WeightDType): boolean {
-  return fieldsOf(dtype)?.quants === "nibbles";
-}
-
 /**
  * Bytes of a matrix `[out, in]` in an order.
  * @throws UsageError if the type does not have that order

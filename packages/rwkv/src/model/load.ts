@@ -23,7 +23,7 @@ export interface LoadProgramOptions {
   readonly maxRows: number;
   /** Precision of activations in products with quantised weights. Default `f32`. */
   readonly activations?: Activations | undefined;
-  /** Whether zeros are skipped where most inputs of a matrix are zero. Default true. */
+  /** Whether zeros are skipped where most inputs of a matrix are zero. Default: where half of them zero pays. */
   readonly skipZeros?: boolean | undefined;
   /** Default 64e-5, as every official program has it; rwkv.cpp computes RWKV-5 with 1e-5. */
   readonly groupNormEps?: number | undefined;

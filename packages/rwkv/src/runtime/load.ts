@@ -31,8 +31,9 @@ export interface LoadOptions {
    */
   readonly activations?: Activations | undefined;
   /**
-   * Whether decode skips the inputs of `ffn.value` that are zero, most of them in trained models. Default true; false
-   * reads them all, for measuring. Results do not depend on it.
+   * Whether decode skips the inputs of `ffn.value` that are zero, most of them in trained models. Default: where the
+   * kernels gain by it with half of them zero; true skips also where it takes more zeros (quantised weights with AVX2), false
+   * reads all inputs. Results do not depend on it.
    */
   readonly skipZeros?: boolean | undefined;
   /**

@@ -29,12 +29,13 @@ import { Weights } from "./weights.ts";
  */
 export function createCpuBuilder(
   hosts: HostFactory,
-  { maxRows, activations = "f32", skipZeros = true, weightByteLength = 0 }: BuilderOptions,
+  { maxRows, activations = "f32", skipZeros, weightByteLength = 0 }: BuilderOptions,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
-  return new CpuBuilder(hosts.create(weightByteLength), maxRows, activations, skipZeros);
+  const host = hosts.create(weightByteLength, skipZeros === true);
+  return new CpuBuilder(host, maxRows, activations, skipZeros !== false);
 }
 
 class CpuBuilder implements ProgramBuilder {

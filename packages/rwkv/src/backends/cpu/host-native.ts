@@ -2,9 +2,9 @@
 // read, and threads of the addon run a step while JavaScript goes on.
 
 import type { LocalFile } from "../../core/byte-source.ts";
-import { byteLengthOf } from "../../core/dtype.ts";
+import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
 import { DeviceError, FormatError } from "../../core/errors.ts";
-import { hasLayouts, hasNibbles, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
+import { hasLayouts, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
 import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
@@ -29,11 +29,16 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
     kernels: `native-${kernelSet}`,
     nThreads,
     hasInt8Activations: true,
-    create: () => createHost(kernels, pool, nThreads),
+    create: (_weightByteLength, mustSkipZeros) => createHost(kernels, pool, nThreads, mustSkipZeros),
   };
 }
 
-function createHost({ addon, kernelSet }: NativeKernels, pool: NativePool, nThreads: number): ProgramHost {
+function createHost(
+  { addon, kernelSet }: NativeKernels,
+  pool: NativePool,
+  nThreads: number,
+  mustSkipZeros: boolean,
+): ProgramHost {
   const memory = addon.createMemory();
   if (memory === null) {
     throw new DeviceError(
@@ -44,10 +49,12 @@ function createHost({ addon, kernelSet }: NativeKernels, pool: NativePool, nThre
   }
   const arena = new Arena(growable(addon, memory));
   const files = new Map<LocalFile, number | null>();
+  // AVX2 takes longer to bring the quants of single inputs together than to read all of them, if half are zero.
+  const skipsBlocks = mustSkipZeros || kernelSet !== "avx2";
   return {
     arenas: [arena],
-    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(kernelSet, upload)),
-    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(kernelSet, upload)),
+    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(upload, skipsBlocks)),
+    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(upload, skipsBlocks)),
     nThreads,
     start: (parts) => {
       const [{ encoded, commands }] = parts as readonly [EncodedPart]; // one memory, one part
@@ -91,16 +98,13 @@ function mapWeight(
   return address === null ? null : { memory: 0, address: address + place.offset, layout };
 }
 
-/**
- * The order in which the kernels read a weight. AVX2 reads 4-bit quants in panels always: bringing those of single inputs
- * together takes it longer than reading all of them, unless some nine in ten are left out.
- */
+/** The order in which the kernels read a weight. */
 function kernelLayout(
-  kernelSet: KernelSet,
   { shape, dtype, hasSparseInputs = false }: WeightUpload,
+  skipsBlocks: boolean,
 ): WeightLayout {
   if (shape.length < 2) return "rows";
-  const isSkipped = hasSparseInputs && hasLayouts(dtype) && !(kernelSet === "avx2" && hasNibbles(dtype));
+  const isSkipped = hasSparseInputs && hasLayouts(dtype) && (skipsBlocks || !isQuantized(dtype));
   return isSkipped ? "columns" : "panels"; // f64, which has no panels, was refused
 }
 

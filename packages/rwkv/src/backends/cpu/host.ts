@@ -63,7 +63,9 @@ export interface HostFactory {
   readonly hasInt8Activations: boolean;
   /**
    * @param weightByteLength - about how many bytes of weights there will be; 0 if that is not known
+   * @param mustSkipZeros - whether kernels that skip zeros are wanted also where they gain nothing by it with half of the
+   * inputs zero
    * @throws DeviceError if there is no memory
    */
-  create(weightByteLength: number): ProgramHost;
+  create(weightByteLength: number, mustSkipZeros: boolean): ProgramHost;
 }
