@@ -19,7 +19,8 @@ const MAX_TOKENIZER_BYTES = 64 * 2 ** 20;
 const WORLD_VOCAB = 65536;
 const BYTE_VOCAB = 256;
 const WORLD_FILES = ["rwkv_vocab_v20230424.txt", "rwkv_vocab_v20230424.json", "vocab.txt"];
-const HUGGINGFACE_FILES = ["20B_tokenizer.json", "tokenizer.json"];
+/** Of models of all other sizes; small ones have World vocabularies of their own. */
+const OTHER_FILES = ["20B_tokenizer.json", "tokenizer.json", "vocab.txt"];
 
 /** Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content. */
 export async function loadTokenizer(
@@ -97,7 +98,7 @@ export async function findTokenizerFile(
   if (checkpoint.tokenizer !== undefined) return readInside(checkpoint, checkpoint.tokenizer, nVocab, signal);
   if (nVocab === BYTE_VOCAB) return { tokenizer: createByteTokenizer(), file: null };
   if (!opened.hasLocalFolder) return null;
-  const names = nVocab === WORLD_VOCAB ? WORLD_FILES : HUGGINGFACE_FILES;
+  const names = nVocab === WORLD_VOCAB ? WORLD_FILES : OTHER_FILES;
   for (const name of names) {
     const beside = await opened.openBeside(name, signal);
     if (beside === null) continue;
