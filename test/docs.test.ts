@@ -5,6 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join, relative } from "node:path";
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MemorySink } from "../packages/rwkv/src/formats/safetensors/testing.ts";
+import { writeAdapter } from "../packages/rwkv/src/node.ts";
 import { ROOT, run, rwkv } from "./support/cli.ts";
 import { tinyModel } from "./support/tiny-model.ts";
 
@@ -36,6 +38,15 @@ function examplesOf(language: string): Example[] {
 beforeAll(async () => {
   mkdirSync(FOLDER, { recursive: true });
   writeFileSync(join(FOLDER, "model.pth"), tinyModel());
+  writeFileSync(join(FOLDER, "book.txt"), "A very short book. ".repeat(20));
+  const [a, b] = [new Float32Array(2 * 64).fill(0.1), new Float32Array(64 * 2).fill(0.1)]; // rank 2, 64 wide
+  const adapter = new MemorySink();
+  await writeAdapter(
+    adapter,
+    { alpha: 4, pairs: [{ name: "blocks.0.att.key", rank: 2, a, b }] },
+    { format: "pth" },
+  );
+  writeFileSync(join(FOLDER, "adapter.pth"), adapter.bytes());
   const { code, stderr } = await rwkv(["convert", "model.pth", "model.gguf"], { cwd: FOLDER });
   expect(stderr).toBe("");
   expect(code).toBe(0);

@@ -1,6 +1,6 @@
 // The command as people run it: real processes, real files, exit codes, what goes to stdout and what to stderr.
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.ts";
@@ -94,6 +94,24 @@ describe("generate", () => {
       ({ stdout }) => (JSON.parse(stdout) as { tokens: number[] }).tokens,
     );
     expect(tokens).toEqual((JSON.parse(whole.stdout) as { tokens: number[] }).tokens);
+  });
+
+  test("without a model the demo model is used, and one line on stderr says so", async () => {
+    // found where it is installed, else in this folder
+    mkdirSync(at("rwkv-demo-model"));
+    writeFileSync(at("rwkv-demo-model/model.safetensors"), tinyModel());
+    const env = { NODE_PATH: folder.path };
+    const generated = await rwkv(["generate", "Once upon a time", "--max-tokens", "5", "--seed", "1"], {
+      env,
+    });
+    expect(generated.stderr).toMatch(
+      /^rwkv: No model was named, so the small demo model is used\. Real RWKV-7 models are at https:\S+ .*\n$/,
+    );
+    expect(generated.code).toBe(0);
+    expect(generated.stdout.length).toBeGreaterThan(1);
+    const bench = ["bench", "--prompt-tokens", "2", "--decode-tokens", "1", "--repeat", "2"];
+    const { stderr } = await rwkv(bench, { env });
+    expect(stderr).toBe(generated.stderr);
   });
 
   test("RWKV_MODEL stands in for --model", async () => {

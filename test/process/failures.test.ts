@@ -4,7 +4,7 @@ import { execFileSync, type ChildProcess } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LAUNCHER, run, rwkv, temporaryFolder } from "../support/cli.ts";
+import { HAS_DEMO_MODEL, LAUNCHER, run, rwkv, temporaryFolder } from "../support/cli.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
 const folder = temporaryFolder();
@@ -33,7 +33,6 @@ describe("wrong usage ends with 2", () => {
     ],
     ["no --tokens", ["logits", "--model", MODEL, "--json"], /--tokens/],
     ["an unknown command", ["generat"], /unknown command 'generat'/],
-    ["no model", GENERATE, /--model FILE or set RWKV_MODEL/],
     ["no --max-tokens", ["generate", "Hi", "--model", MODEL], /--max-tokens/],
     ["a number that is none", ["generate", "Hi", "--max-tokens", "many", "--model", MODEL], /whole number/],
     ["a temperature out of range", [...GENERATE, "--model", MODEL, "--temperature=-1"], /temperature/],
@@ -51,6 +50,12 @@ describe("wrong usage ends with 2", () => {
     expect(stdout).toBe("");
     expect(code).toBe(2);
   });
+});
+
+test.skipIf(HAS_DEMO_MODEL)("no model, and no demo model either, is wrong usage", async () => {
+  const { code, stdout, stderr } = await rwkv(GENERATE);
+  expect(stderr).toMatch(/--model FILE or set RWKV_MODEL/);
+  expect([code, stdout]).toEqual([2, ""]);
 });
 
 describe("a failure ends with 1 and names the file", () => {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
+  DEMO_MODEL_NOTICE,
   FormatError,
   loadModel,
   loadTokenizer,
@@ -16,7 +17,11 @@ import {
   UsageError,
   type LoadOptions,
   type LoadProgress,
+  type Logger,
 } from "../../packages/rwkv/src/node.ts";
+import { browserPlatform } from "../../packages/rwkv/src/platform/browser.ts";
+import { nodePlatform } from "../../packages/rwkv/src/platform/node/platform.ts";
+import { loadModel as loadFrom } from "../../packages/rwkv/src/runtime/load.ts";
 import { ROOT, temporaryFolder } from "../support/cli.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
@@ -175,6 +180,14 @@ describe("the tokenizer", () => {
     await expect(loadModel(BYTES, { tokenizer })).rejects.toThrow(/258 ids.*knows only 256/);
   });
 
+  test("a model of another size finds a World vocabulary called vocab.txt beside it", async () => {
+    mkdirSync(at("small"));
+    writeFileSync(at("small/model.safetensors"), modelOf(300));
+    writeFileSync(at("small/vocab.txt"), VOCABULARY);
+    await using model = await loadModel(at("small/model.safetensors"));
+    expect(model.tokenizer?.encode("hello")).toEqual([257]);
+  });
+
   test("ids that the vocabulary lacks are never drawn, though the model has rows for them", async () => {
     const tokenizer = await loadTokenizer(new TextEncoder().encode(VOCABULARY));
     await using model = await loadModel(modelOf(65536), { tokenizer });
@@ -205,4 +218,24 @@ test("a tuned state is where a restored session starts; one of another shape is 
 test("activations that the kernels lack are refused as such", async () => {
   const loading = loadModel(BYTES, { backend: "reference", activations: "int8" });
   await expect(loading).rejects.toBeInstanceOf(UnsupportedError);
+});
+
+describe("no file", () => {
+  const said: string[] = [];
+  const logger: Logger = { debug: () => undefined, info: (line) => said.push(line), warn: () => undefined };
+
+  test("means the demo model, and the logger hears where to get a real one", async () => {
+    const platform = { ...nodePlatform, findDemoModel: () => at("tiny.safetensors") };
+    await using model = await loadFrom(platform, undefined, { threads: 1, logger });
+    expect(model.info.name).toBe("tiny.safetensors");
+    expect(said).toEqual([DEMO_MODEL_NOTICE]);
+    expect(DEMO_MODEL_NOTICE).toMatch(/demo model is used.*https:/);
+  });
+
+  test("is a UsageError where there is no demo model", async () => {
+    for (const platform of [{ ...nodePlatform, findDemoModel: () => null }, browserPlatform]) {
+      await expect(loadFrom(platform, undefined)).rejects.toThrow(UsageError);
+      await expect(loadFrom(platform, undefined)).rejects.toThrow(/demo model .*is not here.*https:/);
+    }
+  });
 });

@@ -9,6 +9,8 @@ export const ROOT = resolve(import.meta.dirname, "../..");
 export const LAUNCHER = join(ROOT, "apps/cli/bin/rwkv.js");
 /** Whether the native addon was built. */
 export const HAS_ADDON = existsSync(join(ROOT, "packages/native/build/Release/rwkv_native.node"));
+/** Whether the demo model is installed. */
+export const HAS_DEMO_MODEL = existsSync(join(ROOT, "node_modules/rwkv-demo-model/model.safetensors"));
 /** Where it was not, asking for WebAssembly keeps the line that says so from stderr. */
 const NATIVE = HAS_ADDON ? undefined : "0";
 

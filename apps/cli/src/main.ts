@@ -21,10 +21,11 @@ Examples:
   $ rwkv inspect rwkv7-g1d-0.1b.pth
   $ rwkv convert rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b.gguf --dtype q8_0
   $ rwkv quantize rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b-q4.safetensors --dtype q4
+  $ rwkv eval --model rwkv7-g1d-0.1b.pth --text book.txt
   $ echo "some text" | rwkv tokenize --tokenizer rwkv_vocab_v20230424.txt --json -
 
 Environment:
-  RWKV_MODEL  the model used when --model is not given
+  RWKV_MODEL  the model used when --model is not given; without it the small demo model is used
   RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2, avx512 or neon chooses
   NO_COLOR    if set, no colours
 

@@ -1,7 +1,16 @@
 // Options that several subcommands share, and the parsers of their values.
 
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { BACKEND_NAMES, ENCODED_DTYPES, loadModel, UsageError, type LoadOptions, type Model } from "rwkv";
+import {
+  BACKEND_NAMES,
+  DEMO_MODEL_NOTICE,
+  ENCODED_DTYPES,
+  findDemoModel,
+  loadModel,
+  UsageError,
+  type LoadOptions,
+  type Model,
+} from "rwkv";
 import { createProgressBar, megabytes } from "./progress.ts";
 
 export function parseCount(text: string): number {
@@ -54,9 +63,10 @@ export interface ModelFlags {
 export function addModelFlags(command: Command): Command {
   return command
     .addOption(
-      new Option("-m, --model <file>", ".pth, .safetensors, GGUF or rwkv.cpp file, or an address").env(
-        "RWKV_MODEL",
-      ),
+      new Option(
+        "-m, --model <file>",
+        ".pth, .safetensors, GGUF or rwkv.cpp file, or an address (default: the demo model)",
+      ).env("RWKV_MODEL"),
     )
     .option(
       "--tokenizer <file>",
@@ -91,9 +101,20 @@ export function addModelFlags(command: Command): Command {
     .option("-v, --verbose", "say on stderr what is done");
 }
 
-/** @throws UsageError if no model was named */
-export function requireModel(flags: { readonly model?: string }): string {
+let isDemoSaid = false;
+
+/**
+ * The model of `--model`, or the demo model, with a line on stderr that says so once.
+ * @throws UsageError if no model was named and the demo model is not installed
+ */
+function modelOf(flags: ModelFlags): string {
   if (flags.model !== undefined) return flags.model;
+  const demo = findDemoModel();
+  if (demo !== null) {
+    if (!isDemoSaid) process.stderr.write(`rwkv: ${DEMO_MODEL_NOTICE}\n`);
+    isDemoSaid = true;
+    return demo;
+  }
   throw new UsageError(
     `No model given: use --model FILE or set RWKV_MODEL. RWKV-7 models are at ` +
       `https://huggingface.co/BlinkDL/rwkv7-g1 (the 0.1B one has 382 MB).`,
@@ -104,7 +125,7 @@ export function requireModel(flags: { readonly model?: string }): string {
 export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Promise<Model> {
   const bar = createProgressBar("loading", flags.quiet === true);
   try {
-    return await loadModel(requireModel(flags), {
+    return await loadModel(modelOf(flags), {
       backend: flags.backend,
       dtype: flags.dtype,
       activations: flags.activations,

@@ -1,5 +1,6 @@
 // The entry point for Node.
 
+import { findDemoModel as findDemo } from "./platform/node/demo-model.ts";
 import { nodePlatform } from "./platform/node/platform.ts";
 import { createApi } from "./runtime/api.ts";
 
@@ -8,16 +9,21 @@ export { readBandwidth } from "./platform/node/bandwidth.ts";
 export { atomicFile, fileSource } from "./platform/node/file.ts";
 export type { AtomicFile } from "./platform/node/file.ts";
 export { httpSource } from "./platform/http.ts";
+export { DEMO_MODEL_NOTICE } from "./runtime/demo-model.ts";
 
 const api = createApi(nodePlatform);
 
 /**
  * Loads an RWKV model of any generation.
- * @param file - a path, an address, a `Blob`, bytes, or any `ByteSource`; the format is recognised by content
+ * @param file - a path, an address, a `Blob`, bytes, or any `ByteSource`; the format is recognised by content. Without one
+ * the small bundled demo model is used, and `options.logger` hears where to get a real one
  * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
  * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
  */
 export const loadModel = api.loadModel;
+
+/** The path of the bundled demo model, which `loadModel` uses where none is named; null where it is not installed. */
+export const findDemoModel = (): string | null => findDemo();
 
 /**
  * Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content.

@@ -23,6 +23,8 @@ export interface Platform {
    * @throws DeviceError if they are required and not there
    */
   loadNative?: (layout: string) => Promise<NativeKernels | null>;
+  /** The path of the bundled demo model, null where it is not installed; absent where there can be none. */
+  findDemoModel?: () => string | null;
 }
 
 /** Starts threads. */

@@ -18,7 +18,7 @@ export interface OpenOptions {
 }
 
 export interface Api {
-  readonly loadModel: (file: FileSource, options?: LoadOptions) => Promise<Model>;
+  readonly loadModel: (file?: FileSource, options?: LoadOptions) => Promise<Model>;
   readonly loadTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
   readonly modelTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
   readonly inspect: (file: FileSource, options?: OpenOptions) => Promise<CheckpointSummary>;

@@ -10,6 +10,7 @@ import { canonicalWeights, type CanonicalWeights } from "../model/weights/canoni
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
+import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
 import { Model } from "./model.ts";
 import type { LoadProgress } from "./progress.ts";
@@ -62,20 +63,22 @@ const MAX_THREADS = 64;
 
 /**
  * Loads an RWKV model of any generation.
- * @param file - a `.pth`, `.safetensors` (or its index), GGUF or rwkv.cpp file; recognised by content
+ * @param file - a `.pth`, `.safetensors` (or its index), GGUF or rwkv.cpp file; recognised by content. Without one the
+ * bundled demo model is used, and the logger is told
  * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
  * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
  */
 export async function loadModel(
   platform: Platform,
-  file: FileSource,
+  file: FileSource | undefined,
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
   const { signal } = options;
   const logger = options.logger ?? SILENT_LOGGER;
   const start = performance.now();
-  return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
+  const source = file ?? demoModelFile(platform, logger);
+  return withCheckpoint(platform, source, signal, async (checkpoint, opened) => {
     const base = canonicalWeights(checkpoint);
     const tokenizer = await findTokenizer(
       platform,
@@ -85,18 +88,10 @@ export async function loadModel(
       options.tokenizer,
       signal,
     );
+    const { format } = checkpoint;
     const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
     return withAdapter(platform, base, setting, (weights, identity) =>
-      createModel({
-        platform,
-        format: checkpoint.format,
-        weights,
-        identity,
-        tokenizer,
-        options,
-        logger,
-        start,
-      }),
+      createModel({ platform, format, weights, identity, tokenizer, options, logger, start }),
     );
   });
 }

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Platform } from "../../core/platform.ts";
 import { httpSource } from "../http.ts";
 import { openHttpBeside } from "../http-beside.ts";
+import { findDemoModel } from "./demo-model.ts";
 import { fileSource } from "./file.ts";
 import { loadNative } from "./native.ts";
 import { nodeThreads } from "./threads.ts";
@@ -31,6 +32,7 @@ export const nodePlatform: Platform = {
   isLocal: (location) => toPath(location) !== null,
   threads: nodeThreads,
   loadNative,
+  findDemoModel: () => findDemoModel(),
 };
 
 /** The path in the file system that a location names; null for a web address. */

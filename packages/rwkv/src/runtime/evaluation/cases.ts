@@ -98,6 +98,7 @@ export async function overCases<Case, Result>(
   return results;
 }
 
+/** A function of its own, because the compiler believes that the variable is still null where it was set by others. */
 function throwIfFailed(failure: { readonly error: unknown } | null): void {
   if (failure !== null) throw failure.error;
 }
