@@ -9,6 +9,7 @@ export default tseslint.config(
       "docs/api/",
       "packages/native/build/",
       "packages/rwkv/src/backends/cpu/{wasm,generated}/",
+      "packages/train/src/kernels/{wasm,generated}/",
     ],
   },
   js.configs.recommended,

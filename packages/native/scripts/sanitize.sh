@@ -21,4 +21,4 @@ CXXFLAGS="$flags" LDFLAGS="$flags" npm run --silent build > /dev/null
 # The library of the sanitizer must be there before Node starts. Node itself keeps what it never frees.
 cd ../..
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-  node node_modules/vitest/vitest.mjs run test/native test/contract -t native "$@"
+  node node_modules/vitest/vitest.mjs run test/native test/contract packages/train/src/kernels -t native "$@"

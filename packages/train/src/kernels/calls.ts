@@ -40,16 +40,16 @@ export const SIGNATURES = {
   adamw: "ppppnnnnnnnnn",
 } as const;
 
-export type KernelName = keyof typeof SIGNATURES;
+export type CallName = keyof typeof SIGNATURES;
 
-export const KERNEL_NAMES = Object.keys(SIGNATURES) as readonly KernelName[];
+export const CALL_NAMES = Object.keys(SIGNATURES) as readonly CallName[];
 
 export type KernelArgument = number | null | Numbers | Int32Array | readonly (Numbers | null)[];
 
 /** Each returns a number, which means something for `sumOfSquares` alone. */
 export type KernelCall = (...args: KernelArgument[]) => number;
 
-export type KernelCalls = Readonly<Record<KernelName, KernelCall>>;
+export type KernelCalls = Readonly<Record<CallName, KernelCall>>;
 
 export const GEMM_FORMS: Readonly<Record<GemmForm, number>> = { nt: 0, nn: 1, tn: 2 };
 

@@ -5,6 +5,7 @@ import { expect } from "vitest";
 import type { KernelModule, Numbers, TrainKernels } from "./kernels.ts";
 import { nativeKernels, type NativeTrainAddon } from "./native/native.ts";
 import { referenceKernels } from "./reference/reference.ts";
+import { wasmKernels } from "./wasm-kernels.ts";
 
 /** Elements on either side of an array. They are no numbers, so that a result that counts one in shows it. */
 const GUARD = 16;
@@ -107,6 +108,13 @@ export async function modulesHere(): Promise<readonly KernelModule[]> {
       modules.push(nativeKernels(addon, kernelSet));
     } catch (error) {
       console.log(`skipped: native ${kernelSet}: ${(error as Error).message.split("\n")[0]!}`);
+    }
+  }
+  for (const simd of ["relaxed", "simd"] as const) {
+    try {
+      modules.push(await wasmKernels(simd));
+    } catch (error) {
+      console.log(`skipped: wasm ${simd}: ${(error as Error).message}`);
     }
   }
   return modules;

@@ -12,8 +12,8 @@ export interface NativeSearch {
   readonly setting: string | undefined;
   /** Loads the addon; throws if it is not there. */
   readonly load: () => Promise<NativeAddon>;
-  /** The layout that the addon must have been built for. */
-  readonly layout: string;
+  /** The layout that the addon must have been built for; null for a caller that replays no command list. */
+  readonly layout: string | null;
   /** Takes the line that says why WebAssembly is used. */
   readonly report: (line: string) => void;
 }
@@ -70,7 +70,7 @@ async function tryLoad(
     const message = error instanceof Error ? error.message.split("\n")[0]! : String(error);
     return `the native addon is not there (${message}). "${BUILD_COMMAND}" builds it where a C++ compiler is installed.`;
   }
-  if (addon.layout !== layout) {
+  if (layout !== null && addon.layout !== layout) {
     return `the native addon was built for another version. "${BUILD_COMMAND}" builds it anew.`;
   }
   const usable = addon.kernelSets;

@@ -2,7 +2,7 @@
 // argument, so that a browser's bundle carries no loader.
 
 import { DeviceError } from "rwkv";
-import { KERNEL_NAMES, SIGNATURES, type KernelCalls } from "../calls.ts";
+import { CALL_NAMES, SIGNATURES, type KernelCalls } from "../calls.ts";
 import type { KernelModule } from "../kernels.ts";
 import { outsideKernels } from "../outside.ts";
 import { createSharedMemory } from "../reference/reference.ts";
@@ -26,11 +26,17 @@ export interface NativeTrainAddon {
  * @throws DeviceError if the processor lacks its instructions, or if the addon was built for another version
  */
 export function nativeKernels(addon: NativeTrainAddon, kernelSet: string): KernelModule {
-  const native = addon.trainKernels(kernelSet);
+  // An addon from before there were kernels of training lacks the function.
+  const native = (addon as Partial<NativeTrainAddon>).trainKernels?.(kernelSet);
+  if (native === undefined) {
+    throw new DeviceError(
+      `the native addon has no kernels of training. "npm run build:native" builds it anew.`,
+    );
+  }
   if (native === null) {
     throw new DeviceError(`this processor lacks the instructions of the native kernel set ${kernelSet}.`);
   }
-  for (const name of KERNEL_NAMES) {
+  for (const name of CALL_NAMES) {
     const found = native.signatures[name];
     if (found === SIGNATURES[name]) continue;
     throw new DeviceError(
