@@ -180,14 +180,6 @@ describe("the tokenizer", () => {
     await expect(loadModel(BYTES, { tokenizer })).rejects.toThrow(/258 ids.*knows only 256/);
   });
 
-  test("a model of another size finds a World vocabulary called vocab.txt beside it", async () => {
-    mkdirSync(at("small"));
-    writeFileSync(at("small/model.safetensors"), modelOf(300));
-    writeFileSync(at("small/vocab.txt"), VOCABULARY);
-    await using model = await loadModel(at("small/model.safetensors"));
-    expect(model.tokenizer?.encode("hello")).toEqual([257]);
-  });
-
   test("ids that the vocabulary lacks are never drawn, though the model has rows for them", async () => {
     const tokenizer = await loadTokenizer(new TextEncoder().encode(VOCABULARY));
     await using model = await loadModel(modelOf(65536), { tokenizer });

@@ -11,7 +11,7 @@ export type { LoraRanks, ModelConfig, RwkvVersion } from "./model/config.ts";
 export { officialTensors, residualScale } from "./model/export.ts";
 export { declareForward } from "./model/forward.ts";
 export type { ForwardOptions } from "./model/forward.ts";
-export { stateLayout, tunedState } from "./model/state.ts";
+export { stateLayout } from "./model/state.ts";
 export type { StateLayout, StateTensor } from "./model/state.ts";
 export { readValues } from "./model/values.ts";
 export { canonicalWeights } from "./model/weights/canonical.ts";

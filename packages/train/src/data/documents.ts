@@ -3,8 +3,7 @@
 
 import { createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
-import { FormatError, UsageError, type Tokenizer } from "rwkv";
-import { renderChat, type ChatMessage } from "./chat.ts";
+import { chatParts, FormatError, UsageError, type ChatMessage, type Tokenizer } from "rwkv";
 
 /** All documents, end to end. */
 export interface Documents {
@@ -92,7 +91,7 @@ function partsOf(line: string, where: string, answersOnly: boolean): Part[] {
   if (typeof value === "object" && value !== null) {
     if ("text" in value && typeof value.text === "string") return [{ text: value.text, isLearnt: true }];
     if ("messages" in value && areMessages(value.messages)) {
-      return renderChat(value.messages).map(({ text, isAnswer }) => ({
+      return chatParts(value.messages).map(({ text, isAnswer }) => ({
         text,
         isLearnt: isAnswer || !answersOnly,
       }));

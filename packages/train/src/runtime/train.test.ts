@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { inspect, loadModel, UsageError } from "rwkv";
+import { inspect, loadModel, loadTokenizer, UsageError, type Session } from "rwkv";
 import { readTrainConfig, type TrainConfig } from "./config.ts";
 import { train, type TrainStep } from "./train.ts";
 
@@ -135,4 +135,62 @@ describe("what a training leaves", () => {
     const logits = await session.forward([0]);
     expect(logits.length).toBe(27);
   }, 60_000);
+
+  test("adapters and states that the engine applies to the model they were trained for", async () => {
+    const base = await train(
+      configOf("base", {
+        model: { layers: 2, embedding: 16, headSize: 8, ranks: { decay: 4, rate: 4, value: 4, gate: 4 } },
+        tokens: 64 * 32,
+        dtype: "f32",
+      }),
+    );
+    const text = "zyxzyxzyxzyxzyxzyx";
+    await writeFile(join(folder, "other.jsonl"), `${JSON.stringify({ text })}\n`);
+    const changes = (mode: string): object => ({
+      mode,
+      model: base.path,
+      ...(mode === "lora" && { lora: { rank: 4, alpha: 8, vectors: true } }),
+      data: { files: ["other.jsonl"], packing: "documents", batch: 1, context: 8 },
+      tokens: 19 * 60,
+      dtype: "f32",
+    });
+    const ids = [0, ...(await loadTokenizer(join(folder, "vocab.txt"))).encode(text), 0];
+
+    const lora = await train(configOf("lora", { ...changes("lora"), rate: { from: 0.02, to: 0.005 } }));
+    await using plain = await loadModel(base.path, { backend: "reference" });
+    await using adapted = await loadModel(base.path, { backend: "reference", lora: { file: lora.path } });
+    const before = await lossOf(await plain.createSession(), ids);
+    expect(await lossOf(await adapted.createSession(), ids)).toBeLessThan(0.5 * before);
+    await using fromTrainer = await loadModel(base.path, {
+      backend: "reference",
+      lora: { file: lora.path.replace(".safetensors", ".pth"), alpha: 8 },
+    });
+    expect(await lossOf(await fromTrainer.createSession(), ids)).toBeCloseTo(
+      await lossOf(await adapted.createSession(), ids),
+      12,
+    );
+
+    const state = await train(configOf("state", { ...changes("state"), rate: { from: 0.3, to: 0.05 } }));
+    // the first step of a document begins from the state as it was before the first update
+    const first =
+      state.losses.slice(0, 3).reduce((sum, { loss }, i) => sum + loss * (i === 2 ? 3 : 8), 0) / 19;
+    expect(first).toBeLessThan(before * 1.2);
+    const tuned = await lossOf(await plain.restore(state.path), ids);
+    expect(tuned).toBeLessThan(0.9 * before);
+    expect(await lossOf(await plain.restore(state.path.replace(".safetensors", ".pth")), ids)).toBe(tuned);
+  }, 60_000);
 });
+
+/** Mean cross-entropy of all tokens but the first. */
+async function lossOf(session: Session, ids: readonly number[]): Promise<number> {
+  const logits = await session.forward(ids.slice(0, -1), { logits: "all" });
+  const nVocab = logits.length / (ids.length - 1);
+  let sum = 0;
+  for (let t = 0; t + 1 < ids.length; t++) {
+    const row = logits.subarray(t * nVocab, (t + 1) * nVocab);
+    const largest = Math.max(...row);
+    sum += Math.log(row.reduce((total, value) => total + Math.exp(value - largest), 0)) + largest;
+    sum -= row[ids[t + 1]!]!;
+  }
+  return sum / (ids.length - 1);
+}

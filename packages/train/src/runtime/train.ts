@@ -16,7 +16,7 @@ import { loadCheckpoint, saveCheckpoint, type Progress } from "./checkpoint.ts";
 import { freshConfig, type TrainConfig } from "./config.ts";
 import { openLosses, type LossFile, type LossLine } from "./losses.ts";
 import { rateAt } from "./rate.ts";
-import { resultFileName, writeResult } from "./result.ts";
+import { writeResult } from "./result.ts";
 
 /** What is told before the first step. */
 export interface TrainStart {
@@ -48,7 +48,7 @@ export interface TrainOptions {
 }
 
 export interface TrainResult {
-  /** The model, the adapters or the state. */
+  /** The model, the adapters or the state, as safetensors. */
   readonly path: string;
   readonly chartPath: string;
   readonly losses: readonly LossLine[];
@@ -216,9 +216,9 @@ async function finish(
   blocks: TrainBlocks,
   { lines }: LossFile,
 ): Promise<TrainResult> {
-  const path = join(config.out, resultFileName(config.parts));
+  const result = { config: sizes, parts: config.parts, table, blocks, dtype: config.dtype };
+  const path = await writeResult(config.out, result);
   const chartPath = join(config.out, "loss.svg");
-  await writeResult(path, { config: sizes, parts: config.parts, table, blocks, dtype: config.dtype });
   await writeFile(chartPath, lossChart(lines));
   return { path, chartPath, losses: lines };
 }
