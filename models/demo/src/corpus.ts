@@ -1,9 +1,9 @@
 // The training corpus: which documents there are, and how often. Document n depends on the seed and n alone, so that the
 // corpus can be streamed, cut and made again from anywhere.
 
-import { formatTurn, TURN_END, type Turn } from "./chat.ts";
+import { formatTurn, type Turn } from "./chat.ts";
 import { SeededRandom } from "./random.ts";
-import { drawStory, questionTurns, requestFor } from "./story/telling.ts";
+import { drawStory, storyTurns } from "./story/telling.ts";
 import { arithmeticTurn, practiceProblem } from "./tasks/arithmetic.ts";
 import { compareTurn, countTurn, neighbourTurn, sortNumbersTurn, sortWordsTurn } from "./tasks/lists.ts";
 import { rhymeTurn } from "./tasks/rhymes.ts";
@@ -46,20 +46,18 @@ export const TURN_KINDS: readonly TurnKind[] = [
   { name: "talk", weight: 4, draw: talkTurn },
 ];
 
+/** Share of the documents. */
 const STORY_SHARE = 0.26;
+/** Share of the stories that are told without being asked for. */
+const PLAIN_SHARE = 0.35;
 const MAX_TURNS = 8;
 const MAX_QUESTIONS = 5;
 
-/** A story, told or asked for, and some questions about it. */
+/** A story by itself, after which the text ends; or one that was asked for, and some questions about it. */
 function storyDocument(random: SeededRandom): string {
   const story = drawStory(random, "train");
-  const nQuestions = random.below(MAX_QUESTIONS + 1);
-  const turns = questionTurns(random, story, nQuestions);
-  if (random.chance(0.3)) {
-    const request = { user: requestFor(random, story), assistant: story.text };
-    return [request, ...turns].map(formatTurn).join("");
-  }
-  return turns.length === 0 ? story.text : story.text + TURN_END + turns.map(formatTurn).join("");
+  if (random.chance(PLAIN_SHARE)) return story.text;
+  return storyTurns(random, story, random.between(1, MAX_QUESTIONS)).map(formatTurn).join("");
 }
 
 function conversation(random: SeededRandom): string {

@@ -1,9 +1,9 @@
 // The evaluation: which abilities are measured, on which cases, and the floors that a shipped model must reach. Cases
 // come from the side of the hold-out rule that training never sees, except where a task has too few cases to hold any out.
 
-import { promptOf, TURN_END, type Turn } from "./chat.ts";
+import { formatTurn, promptOf, TURN_END, type Turn } from "./chat.ts";
 import { SeededRandom } from "./random.ts";
-import { drawStory, parsesAsStory, questionTurns } from "./story/telling.ts";
+import { drawStory, parsesAsStory, storyTurns } from "./story/telling.ts";
 import { arithmeticTurn, problemOf, productProblem } from "./tasks/arithmetic.ts";
 import { compareTurn, countTurn, sortNumbersTurn, sortWordsTurn } from "./tasks/lists.ts";
 import { isCouplet, RHYMING, rhymeRequest } from "./tasks/rhymes.ts";
@@ -57,10 +57,9 @@ const sums = (operator: "+" | "-", nDigits: number) => (random: SeededRandom) =>
   arithmeticTurn(random, problemOf(random, "held-out", operator, nDigits));
 
 function questionCase(random: SeededRandom): EvalCase {
-  const story = drawStory(random, "held-out");
-  const [turn] = questionTurns(random, story, 1);
-  const { prompt, expected } = asCase(turn!);
-  return { prompt: story.text + TURN_END + prompt, expected };
+  const [told, question] = storyTurns(random, drawStory(random, "held-out"), 1);
+  const { prompt, expected } = asCase(question!);
+  return { prompt: formatTurn(told!) + prompt, expected };
 }
 
 export const SUITES: readonly Suite[] = [

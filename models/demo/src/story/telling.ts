@@ -1,6 +1,6 @@
 // Stories in conversation: how one is asked for, told, and asked about.
 
-import { type Turn } from "../chat.ts";
+import type { Turn } from "../chat.ts";
 import { drawFrom, type SeededRandom, type Split } from "../random.ts";
 import { tellStory, type Story } from "./grammar.ts";
 import { parseStory } from "./parser.ts";
@@ -16,7 +16,7 @@ export function drawStory(random: SeededRandom, split: Split): Story {
 }
 
 /** What a user may say to be told this story. */
-export function requestFor(random: SeededRandom, { cast, mentioned }: Story): string {
+function requestFor(random: SeededRandom, { cast, mentioned }: Story): string {
   const word = (slot: string, field: string): string => cast[slot]![field]!;
   const topics = [word("hero", "name"), `a ${word("hero", "kind")} named ${word("hero", "name")}`];
   for (const slot of ["pet", "toy", "wild"]) if (mentioned.has(slot)) topics.push(`a ${word(slot, "word")}`);
@@ -24,12 +24,15 @@ export function requestFor(random: SeededRandom, { cast, mentioned }: Story): st
   return random.chance(0.2) ? "Tell me a story." : `Tell me a story about ${random.pick(topics)}.`;
 }
 
-/** At most `n` different questions about the story. */
-export function questionTurns(random: SeededRandom, { questions }: Story, n: number): Turn[] {
-  return random.sample(questions, n).map(({ ask, answer }) => ({
-    user: ask,
-    assistant: answer.charAt(0).toUpperCase() + answer.slice(1),
-  }));
+/** A story as it is asked for and told, and at most `nQuestions` different questions about it. */
+export function storyTurns(random: SeededRandom, story: Story, nQuestions: number): Turn[] {
+  return [
+    { user: requestFor(random, story), assistant: story.text },
+    ...random.sample(story.questions, nQuestions).map(({ ask, answer }) => ({
+      user: ask,
+      assistant: answer.charAt(0).toUpperCase() + answer.slice(1),
+    })),
+  ];
 }
 
 /** Whether a text is one whole story that does not contradict itself. */
