@@ -12,7 +12,7 @@ const { values } = parseArgs({
   options: { model: { type: "string" }, threads: { type: "string" }, positions: { type: "string" } },
 });
 const positions = values.positions!.split(",").map(Number);
-await using model = await loadModel(values.model!, { threads: Number(values.threads) });
+await using model = await loadModel(values.model, { threads: Number(values.threads) });
 const { nVocab } = model.config;
 /** Ids spread over the vocabulary, the same in every run. */
 const token = (i: number): number => (i * 7919 + 1) % nVocab;
