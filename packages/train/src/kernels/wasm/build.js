@@ -54,6 +54,8 @@ async function build(target, flags) {
     throw error;
   }
   const wasm = outputs.get("kernels.wasm");
+  if (hasData(wasm))
+    throw new Error("kernels of training have static data, which would lie among the arrays");
   const base64 = Buffer.from(wasm).toString("base64");
   mkdirSync(join(target, ".."), { recursive: true });
   writeFileSync(
@@ -61,4 +63,22 @@ async function build(target, flags) {
     `// Made by wasm/build.js from the sources beside it.\n\nexport const KERNELS_BASE64 =\n  "${base64}";\n`,
   );
   console.log(`kernels of training: ${wasm.byteLength} bytes of WASM in ${target}`);
+}
+
+/** Whether a module has a data section. */
+function hasData(wasm) {
+  const DATA_SECTION = 11;
+  for (let at = 8; at < wasm.length;) {
+    if (wasm[at++] === DATA_SECTION) return true;
+    let byteLength = 0;
+    let shift = 0;
+    let byte = 0;
+    do {
+      byte = wasm[at++];
+      byteLength += (byte & 127) * 2 ** shift;
+      shift += 7;
+    } while (byte > 127);
+    at += byteLength;
+  }
+  return false;
 }

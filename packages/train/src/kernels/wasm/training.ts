@@ -3,6 +3,28 @@
 import { exp } from "../../../../rwkv/src/backends/cpu/wasm/functions.ts";
 import { at, firstOf, fma, fnma, loadUpTo, splat, storeUpTo, sum } from "./simd.ts";
 
+/**
+ * The natural logarithm of a normal x > 0. The library's has tables, which would lie among the arrays.
+ *
+ *   x = 2^n m, m in [sqrt(1/2), sqrt(2));   log m = 2 artanh s = 2 (s + s^3 / 3 + ... + s^19 / 19), s = (m - 1) / (m + 1)
+ *
+ * |s| <= 0.172, so that the first term left out is below 2^-53 of the result.
+ */
+function log(x: f64): f64 {
+  const bits = reinterpret<u64>(x);
+  let n = <i32>(bits >> 52) - 1023;
+  let m = reinterpret<f64>((bits & 0xfffffffffffff) | 0x3ff0000000000000);
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    n++;
+  }
+  const s = (m - 1) / (m + 1);
+  const square = s * s;
+  let series: f64 = 1.0 / 19.0;
+  for (let i = 17; i > 0; i -= 2) series = series * square + 1.0 / <f64>i;
+  return <f64>n * 0.6931471805599453 + 2 * s * series;
+}
+
 export function crossEntropy(
   losses: usize,
   dLogits: usize,
@@ -42,7 +64,7 @@ export function crossEntropy(
       sums = f32x4.add(sums, e);
     }
     const total = sum(sums);
-    store<f32>(at(losses, row), <f32>(Math.log(<f64>total) + (<f64>most - <f64>targetLogit)));
+    store<f32>(at(losses, row), <f32>(log(<f64>total) + (<f64>most - <f64>targetLogit)));
     if (dx == 0) continue;
     const weight = load<f32>(at(weights, row));
     const scale = splat(weight / total);
