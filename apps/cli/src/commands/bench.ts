@@ -59,7 +59,10 @@ export function addBench(program: Command): void {
     .option("-g, --decode-tokens <n>", "tokens decoded by each session", parsePositiveCount, 128)
     .option("-b, --batch <n>", "sessions decoded together", parsePositiveCount, 1)
     .option("-r, --repeat <n>", "measurements of each, after a warm-up", parsePositiveCount, 5)
-    .option("--skip-zeros", "skip inputs of ffn.value that are zero, also where that takes most of them to pay")
+    .option(
+      "--skip-zeros",
+      "skip inputs of ffn.value that are zero, also where that takes most of them to pay",
+    )
     .option("--no-skip-zeros", "read ffn.value whole, also where its inputs are zero")
     .option("--json", "print the report as JSON")
     .action((flags: BenchFlags) => run(flags));

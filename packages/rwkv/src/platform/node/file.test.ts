@@ -321,7 +321,9 @@ describe("atomicFile", () => {
     await file.write(text("0123456789")); // stays in the buffer
     const committing = file.commit();
     await expect(committing).rejects.toThrow(DeviceError);
-    await expect(committing).rejects.toThrow("there is no room for more, after 8 bytes. Nothing was replaced");
+    await expect(committing).rejects.toThrow(
+      "there is no room for more, after 8 bytes. Nothing was replaced",
+    );
     expect(readFileSync(path, "utf8")).toBe("old");
     expect(readdirSync(folder)).toEqual(["out.st"]);
     await expect(file.commit()).rejects.toThrow(UsageError);
