@@ -57,7 +57,9 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
     expect(errors.filter(({ error }) => !isBelow(error))).toEqual([]);
   });
 
-  test("so is that of adapters and of vectors beside them", () => {
+  // adapters stand beside matrices, which are alike in versions 5 and 6
+  const hasOwnMatrices = ["4", "5.2", "7"].includes(version);
+  test.skipIf(!hasOwnMatrices)("so is that of adapters and of vectors beside them", () => {
     const parts: TrainedParts = { kind: "lora", rank: 2, alpha: 3, withVectors: version !== "7" };
     const errors = errorsOf(tinyTraining(tinyConfig(version), referenceKernels("f64"), parts));
     expect(errors.some(({ name }) => name.endsWith("att.key.lora_A"))).toBe(true);
