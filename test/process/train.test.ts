@@ -4,6 +4,7 @@ import { type ChildProcess } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { byteVocabulary } from "../../packages/train/src/testing.ts";
 import { rwkv, temporaryFolder } from "../support/cli.ts";
 
 const folder = temporaryFolder();
@@ -28,8 +29,7 @@ function config(name: string, changes: object): string {
 }
 
 beforeAll(() => {
-  const letters = Array.from({ length: 26 }, (_, i) => `${i + 1} '${String.fromCharCode(97 + i)}' 1\n`);
-  writeFileSync(at("vocab.txt"), letters.join(""));
+  writeFileSync(at("vocab.txt"), byteVocabulary());
   const texts = Array.from({ length: 60 }, (_, i) => "abcdefghijklm".slice(i % 7).repeat(1 + (i % 3)));
   writeFileSync(at("data.jsonl"), texts.map((text) => `${JSON.stringify({ text })}\n`).join(""));
 });
@@ -89,11 +89,13 @@ describe("rwkv train", () => {
     expect(stderr).toContain(message);
   });
 
-  test("a configuration that cannot be read or is not JSON is an error of use", async () => {
+  test("a configuration that is not there, or is not JSON, is named", async () => {
     writeFileSync(at("broken.json"), "{");
-    expect(await rwkv(["train", at("broken.json")])).toMatchObject({ code: 2 });
+    const broken = await rwkv(["train", at("broken.json")]);
+    expect(broken).toMatchObject({ code: 2 });
+    expect(broken.stderr).toContain("broken.json is not JSON");
     const missing = await rwkv(["train", at("missing.json")]);
-    expect(missing.code).toBe(2);
-    expect(missing.stderr).toContain("cannot be read");
+    expect(missing.code).toBe(1);
+    expect(missing.stderr).toContain("missing.json cannot be read");
   });
 });

@@ -102,3 +102,12 @@ export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): numbe
   }
   return Math.sqrt(difference / length);
 }
+
+/** A World vocabulary of the 256 bytes alone, as the text of its file; byte b has the id b + 1. */
+export function byteVocabulary(): string {
+  const lines = Array.from({ length: 256 }, (_, byte) => {
+    const literal = `b'\\x${byte.toString(16).padStart(2, "0")}'`;
+    return `${byte + 1} ${literal} 1\n`;
+  });
+  return lines.join("");
+}

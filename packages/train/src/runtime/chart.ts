@@ -5,7 +5,8 @@ import type { LossLine } from "./losses.ts";
 
 const [WIDTH, HEIGHT] = [720, 360];
 const [LEFT, RIGHT, TOP, BOTTOM] = [56, 20, 36, 44];
-const [INK, FAINT, STEP_COLOUR, MEAN_COLOUR] = ["#1f2937", "#d1d5db", "#bfdbfe", "#2563eb"];
+const [INK, FAINT] = ["#1f2937", "#d1d5db"];
+const [STEP_COLOUR, MEAN_COLOUR] = ["#bfdbfe", "#2563eb"];
 /** Points along the width; more would not be seen. */
 const MAX_POINTS = 600;
 
@@ -54,10 +55,10 @@ export function lossChart(lines: readonly LossLine[]): string {
     text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "tokens", "middle"),
     polyline(
       lines.map(({ loss }) => loss),
-      STEP_COLOUR!,
+      STEP_COLOUR,
       1,
     ),
-    polyline(means, MEAN_COLOUR!, 2),
+    polyline(means, MEAN_COLOUR, 2),
     "</svg>",
     "",
   ].join("\n");

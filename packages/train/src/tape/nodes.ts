@@ -10,44 +10,63 @@ import type { Tracer } from "./tracer.ts";
 export function addNode(call: OpCall, t: Tracer): void {
   switch (call.op) {
     case "layerNorm":
-      return addNorm(t, call, 1);
+      addNorm(t, call, 1);
+      return;
     case "groupNorm":
-      return addNorm(t, call, call.heads);
+      addNorm(t, call, call.heads);
+      return;
     case "tokenShift":
-      return addTokenShift(t, call);
+      addTokenShift(t, call);
+      return;
     case "shiftDelta":
-      return addShiftDelta(t, call);
+      addShiftDelta(t, call);
+      return;
     case "addMul":
-      return addAddMul(t, call);
+      addAddMul(t, call);
+      return;
     case "matmul":
-      return addMatmul(t, call);
+      addMatmul(t, call);
+      return;
     case "lora":
-      return addLora(t, call);
+      addLora(t, call);
+      return;
     case "activate":
-      return addActivate(t, call);
+      addActivate(t, call);
+      return;
     case "add":
-      return addAdd(t, call);
+      addAdd(t, call);
+      return;
     case "mul":
-      return addMul(t, call);
+      addMul(t, call);
+      return;
     case "lerp":
-      return addLerp(t, call);
+      addLerp(t, call);
+      return;
     case "copy":
-      return t.alias(call.out, t.read(call.x));
+      t.alias(call.out, t.read(call.x));
+      return;
     case "selectRows":
       // every row's logits are wanted in training
-      return t.alias(call.out, t.read(call.x));
+      t.alias(call.out, t.read(call.x));
+      return;
     case "l2NormHeads":
-      return addL2NormHeads(t, call);
+      addL2NormHeads(t, call);
+      return;
     case "scaleKey":
-      return addScaleKey(t, call);
+      addScaleKey(t, call);
+      return;
     case "addBonus":
-      return addAddBonus(t, call);
+      addAddBonus(t, call);
+      return;
     case "wkv4":
-      return addWkv4(t, call);
+      addWkv4(t, call);
+      return;
     case "wkv6":
-      return addWkv6(t, call);
+      addWkv6(t, call);
+      return;
     case "wkv7":
-      return addWkv7(t, call);
+      addWkv7(t, call);
+      return;
     default:
       call satisfies never;
   }

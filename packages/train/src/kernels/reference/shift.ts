@@ -54,7 +54,7 @@ export function tokenShiftBackward(
           const share = mix[o]![c]!;
           value += d * (1 - share);
           later += d * share;
-          const toMix = dMix[o]!;
+          const toMix = dMix[o] ?? null;
           if (toMix !== null) toMix[c] = toMix[c]! + d * difference;
         }
         dx[i] = added & 1 ? dx[i]! + value : value;
