@@ -28,7 +28,7 @@ interface TurnKind {
 
 /** Turns of conversations. Those with a floor in the evaluation come often, the others as seasoning. */
 export const TURN_KINDS: readonly TurnKind[] = [
-  { name: "arithmetic", weight: 56, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "arithmetic", weight: 54, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
   { name: "backwards", weight: 10, draw: (random) => backwardsTurn(random, "train") },
   { name: "copy", weight: 5, draw: (random) => copyTurn(random, "train") },
   { name: "copy words", weight: 2, draw: copyWordsTurn },
@@ -47,17 +47,18 @@ export const TURN_KINDS: readonly TurnKind[] = [
 ];
 
 /** Share of the documents. */
-const STORY_SHARE = 0.26;
+const STORY_SHARE = 0.32;
 /** Share of the stories that are told without being asked for. */
-const PLAIN_SHARE = 0.35;
+const PLAIN_SHARE = 0.3;
 const MAX_TURNS = 8;
-const MAX_QUESTIONS = 5;
+const MIN_QUESTIONS = 2;
+const MAX_QUESTIONS = 7;
 
 /** A story by itself, after which the text ends; or one that was asked for, and some questions about it. */
 function storyDocument(random: SeededRandom): string {
   const story = drawStory(random, "train");
   if (random.chance(PLAIN_SHARE)) return story.text;
-  return storyTurns(random, story, random.between(1, MAX_QUESTIONS)).map(formatTurn).join("");
+  return storyTurns(random, story, random.between(MIN_QUESTIONS, MAX_QUESTIONS)).map(formatTurn).join("");
 }
 
 function conversation(random: SeededRandom): string {

@@ -206,9 +206,9 @@ const cooking: Plot = {
     ],
     [
       tell(
-        "They needed {number.word} {thing.word}, but there were none in the house.",
-        ask("How many {thing.word} did they need?", "{number.Word}."),
-        ask("What did they need?", "{number.Word} {thing.word}."),
+        "They needed {number.word} {ingredient.word}, but there were none in the house.",
+        ask("How many {ingredient.word} did they need?", "{number.Word}."),
+        ask("What did they need?", "{number.Word} {ingredient.word}."),
       ),
     ],
     [
@@ -217,10 +217,13 @@ const cooking: Plot = {
     ],
     [
       tell(
-        "There {friend.name} gave {hero.him} all the {thing.word} that {hero.he} needed.",
-        ask("Who gave {hero.name} the {thing.word}?", "{friend.name}."),
+        "There {friend.name} gave {hero.him} all the {ingredient.word} that {hero.he} needed.",
+        ask("Who gave {hero.name} the {ingredient.word}?", "{friend.name}."),
       ),
-      tell("{hero.He} found the {thing.word} {spot.at}.", ask("Where were the {thing.word}?", "{spot.At}.")),
+      tell(
+        "{hero.He} found the {ingredient.word} {spot.at}.",
+        ask("Where were the {ingredient.word}?", "{spot.At}."),
+      ),
     ],
     [
       tell("When {hero.he} came home, {hero.his} {relative.word} was very glad."),
@@ -537,6 +540,7 @@ export const STORIES: StoryGrammar = {
     spot: { table: tables.SPOTS },
     other: { table: tables.SPOTS, differsFrom: "spot" },
     thing: { table: tables.THINGS },
+    ingredient: { table: tables.INGREDIENTS },
     food: { table: tables.FOODS },
     number: { table: tables.NUMBERS },
     share: { table: tables.SHARES },

@@ -128,6 +128,9 @@ export const THINGS = words(
   "apples pears plums cherries nuts shells pebbles feathers flowers berries coins acorns",
 );
 
+/** Things that food is made of. */
+export const INGREDIENTS = words("apples pears plums cherries nuts berries eggs carrots");
+
 export const FOODS = words("bread soup cake honey cheese jam rice pie porridge pudding");
 
 export const NUMBERS = words("three four five six seven eight nine ten");
