@@ -29,7 +29,7 @@ export function nativeHosts(kernels: NativeKernels, nThreads: number): HostFacto
     kernels: `native-${kernelSet}`,
     nThreads,
     hasInt8Activations: true,
-    create: (_weightByteLength, mustSkipZeros) => createHost(kernels, pool, nThreads, mustSkipZeros),
+    create: (_weightByteLength, mustSkipZeros = false) => createHost(kernels, pool, nThreads, mustSkipZeros),
   };
 }
 

@@ -64,8 +64,8 @@ export interface HostFactory {
   /**
    * @param weightByteLength - about how many bytes of weights there will be; 0 if that is not known
    * @param mustSkipZeros - whether kernels that skip zeros are wanted also where they gain nothing by it with half of the
-   * inputs zero
+   * inputs zero; default no
    * @throws DeviceError if there is no memory
    */
-  create(weightByteLength: number, mustSkipZeros: boolean): ProgramHost;
+  create(weightByteLength: number, mustSkipZeros?: boolean): ProgramHost;
 }
