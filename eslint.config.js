@@ -52,6 +52,6 @@ export default tseslint.config(
   },
   { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
   // Tests say on the console why they skip.
-  { files: ["test/**/*.ts", "**/*.test.ts"], rules: { "no-console": "off" } },
+  { files: ["test/**/*.ts", "**/*.test.ts", "**/testing.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },
 );

@@ -50,9 +50,10 @@ describe("native kernels are refused", () => {
     expect(() => nativeKernels(addonWith({ ...SIGNATURES, mul: "ppppn" }), "avx2")).toThrow(
       /kernel mul takes ppppn, expected pppn/,
     );
-    const { mul, ...rest } = SIGNATURES;
-    void mul;
-    expect(() => nativeKernels(addonWith(rest), "avx2")).toThrow(/kernel mul takes nothing/);
+    const rest = Object.entries(SIGNATURES).filter(([name]) => name !== "mul");
+    expect(() => nativeKernels(addonWith(Object.fromEntries(rest)), "avx2")).toThrow(
+      /kernel mul takes nothing/,
+    );
   });
 });
 
@@ -66,12 +67,12 @@ describe("WebAssembly", () => {
   test("says so if a memory has no room left for a thread", async () => {
     const module = await wasmKernels();
     const full = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-    expect(() => module.open(full)).toThrow(/no room for \d+ bytes more|maximum/);
+    expect(() => module.open(full)).toThrow(/no room for \d+ bytes more/);
   });
 
   test("takes runs and targets wherever they lie, and more of them than it has room for at first", async () => {
     const module = await wasmKernels();
-    const memory = module.createMemory(1 << 22);
+    const memory = module.createMemory(1 << 22) as WebAssembly.Memory;
     const kernels = module.open(memory);
     const nRows = 70_000;
     const numbers = (place: number, length: number): Float32Array =>

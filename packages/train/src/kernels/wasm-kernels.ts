@@ -35,7 +35,7 @@ export async function wasmKernels(simd?: TrainSimd): Promise<KernelModule> {
   if (module === null) {
     throw new DeviceError(
       `the kernels of training need WebAssembly with 128-bit ${simd === "relaxed" ? "relaxed " : ""}SIMD and threads, ` +
-        `which this engine refuses. Use Node 20.19 or later, or a current Chromium, Firefox or Safari.`,
+        `which this engine refuses. Use Node ${simd === "relaxed" ? "22" : "20.19"} or later, or a current Chromium, Firefox or Safari.`,
     );
   }
   const name = module === relaxed ? "wasm-relaxed" : "wasm-simd";
@@ -91,7 +91,7 @@ function open(name: string, module: WebAssembly.Module, memory: WebAssembly.Memo
   return {
     ...outside,
     ...Object.fromEntries(
-      CALL_NAMES.filter((callName) => !isThere(callName)).map((callName) => [callName, reference[callName]]),
+      Object.entries(reference).filter(([key, value]) => typeof value === "function" && !(key in exports)),
     ),
     // Heads that leave a vector cut short are not worth a kernel.
     wkv7: (...args) => ((args[11] / args[12]) % 4 === 0 ? outside.wkv7(...args) : reference.wkv7(...args)),
