@@ -136,6 +136,7 @@ export const SHAPES: readonly RowShape[] = [
   { runs: [0, 1], width: 16, heads: 1 },
   { runs: [0, 3, 7], width: 30, heads: 3 },
   { runs: [0, 1, 34, 65], width: 72, heads: 3 },
+  { runs: [0, 5, 23], width: 64, heads: 2 },
   { runs: [0, 20], width: 128, heads: 2 },
   { runs: [0, 18], width: 128, heads: 1 },
 ].map(({ runs, width, heads }) => ({
