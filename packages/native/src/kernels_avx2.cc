@@ -25,6 +25,7 @@ namespace rwkv::avx2 {
 #include "kernels/matmul.h"
 #include "kernels/activations.h"
 #include "kernels/matmul_int8.h"
+#include "kernels/matmul_unpacked_avx2.h"
 #include "kernels/columns_avx2.h"
 #include "kernels/columns.h"
 #include "kernels/columns_dense.h"

@@ -1,9 +1,23 @@
 // Products of quantised blocks with activations rounded to 8 bits (activations.h), as ggml does it. Sums of whole numbers
 // are exact; their order: matmul.h.
 
-/** A step of 32 inputs for ROWS rows: adds scaled sums of whole numbers, then the minimum times the sum of activations. */
-template <typename T, size_t ROWS>
-INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock* x) {
+template <size_t N>
+struct Words {};
+
+/** For each of ROWS rows adds the products of WORDS words of w with those of x from `word` on. */
+template <typename T, size_t WORDS, size_t ROWS>
+INLINE void addBytes(I16 totals[ROWS], const Bytes* w, const QuantBlock* x, size_t word) {
+  const int8_t* values[ROWS];
+  UNROLL for (size_t r = 0; r < ROWS; r++) values[r] = x[r].values + 4 * word;
+  addWords<T::ZERO, T::MOST, WORDS, ROWS>(totals, w, values);
+}
+
+/**
+ * A step of 32 inputs for ROWS rows: adds scaled sums of whole numbers, then the minimum times the sum of activations.
+ * @param addTo adds products to the sums of all rows: addTo(sums, Words<how many>, the first word)
+ */
+template <typename T, size_t ROWS, typename F>
+INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const QuantBlock* x, F addTo) {
   constexpr size_t PARTS = T::WIDTH < BLOCK ? BLOCK / T::WIDTH : 1;
   constexpr size_t WORDS = BLOCK_WORDS / PARTS;
   UNROLL for (size_t part = 0; part < PARTS; part++) {
@@ -15,9 +29,7 @@ INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* q
       if constexpr (PARTS == 2) minusSums[r] = part == 0 ? x[r].minusFirst : x[r].minusSum - x[r].minusFirst;
       totals[r] = startProducts<T::ZERO>(minusSums[r]);
     }
-    const int8_t* values[ROWS];
-    UNROLL for (size_t r = 0; r < ROWS; r++) values[r] = x[r].values + 4 * part * WORDS;
-    addWords<T::ZERO, T::MOST, WORDS, ROWS>(totals, quants + part * WORDS, values);
+    addTo(totals, Words<WORDS>{}, part * WORDS);
     UNROLL for (size_t r = 0; r < ROWS; r++) {
       acc[r] = panelFma(panelMul(scales.scale[at], panelSplat(x[r].scale)), toF32(totals[r]), acc[r]);
       if constexpr (T::HAS_MINIMUM) {
@@ -26,6 +38,14 @@ INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* q
       }
     }
   }
+}
+
+/** The same with 32 inputs as bytes. */
+template <typename T, size_t ROWS>
+INLINE void addStep(P* acc, const Scales<T>& scales, size_t step, const Bytes* quants, const QuantBlock* x) {
+  addStep<T, ROWS>(acc, scales, step, x, [=]<size_t WORDS>(I16* totals, Words<WORDS>, size_t word) {
+    addBytes<T, WORDS, ROWS>(totals, quants + word, x, word);
+  });
 }
 
 /** One panel times a group of ROWS rows. */
@@ -82,6 +102,10 @@ static void rowInt8(const Product& product, const QuantBlock* x, size_t output) 
   for (size_t p = 0; p < PANELS; p++) storePanel(product, 0, output + p * PANEL, acc[p]);
 }
 
+/** Many rows; of the sets that say HAS_UNPACKED alone. */
+template <typename T>
+static void multiplyUnpacked(const Product& product, const QuantBlock* x);
+
 /** @param blocks the rows of x, rounded */
 template <typename T>
 static void multiplyRounded(const Product& product, const QuantBlock* blocks) {
@@ -89,6 +113,9 @@ static void multiplyRounded(const Product& product, const QuantBlock* blocks) {
   if (product.nRows == 1) {
     return forPanels<STREAMS, 1>(
         product, [&]<size_t N>(Panels<N>, size_t output) { rowInt8<T, N>(product, blocks, output); });
+  }
+  if constexpr (HAS_UNPACKED) {
+    if (product.nRows > OWN_ROWS) return multiplyUnpacked<T>(product, blocks);
   }
   forPanels<1>(product, [&](Panels<1>, size_t output) {
     for (size_t row = 0; row < product.nRows;) {

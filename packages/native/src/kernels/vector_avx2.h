@@ -164,6 +164,8 @@ INLINE __m256i foursAt(const int8_t* x) {
   __builtin_memcpy(&four, x, 4);
   return _mm256_set1_epi32(four);
 }
+/** Sums up to here are made first: a compiler that adds up products in pairs runs out of registers. */
+INLINE void keepOrder(I16& sums) { asm("" : "+x"(sums.low), "+x"(sums.high)); }
 /** Adds the products of each output's four bytes with the same four of x. */
 template <int ZERO>
 INLINE I16 addProducts(I16 acc, Bytes w, const int8_t* x) {
@@ -181,22 +183,46 @@ INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[RO
     UNROLL for (size_t i = 0; i < WORDS; i++) {
       UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<ZERO>(totals[r], w[i], xs[r] + 4 * i);
     }
-    return;
-  }
-  for (size_t first = 0; first < WORDS; first += FITTING) {
-    I16 pairs[ROWS];
-    UNROLL for (size_t r = 0; r < ROWS; r++) pairs[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
-    UNROLL for (size_t i = first; i < WORDS && i < first + FITTING; i++) {
+  } else {
+    constexpr size_t AT_ONCE = FITTING < WORDS ? FITTING : WORDS;
+    static_assert(WORDS % AT_ONCE == 0);
+    for (size_t first = 0; first < WORDS; first += AT_ONCE) {
+      I16 pairs[ROWS];
+      UNROLL for (size_t r = 0; r < ROWS; r++) pairs[r] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+      UNROLL for (size_t i = 0; i < AT_ONCE; i++) {
+        const Bytes word = w[first + i];
+        UNROLL for (size_t r = 0; r < ROWS; r++) {
+          const __m256i fours = foursAt(xs[r] + 4 * (first + i));
+          pairs[r].low = _mm256_add_epi16(pairs[r].low, _mm256_maddubs_epi16(word.low, fours));
+          pairs[r].high = _mm256_add_epi16(pairs[r].high, _mm256_maddubs_epi16(word.high, fours));
+          keepOrder(pairs[r]);
+        }
+      }
+      const __m256i ones = _mm256_set1_epi16(1);
       UNROLL for (size_t r = 0; r < ROWS; r++) {
-        const __m256i fours = foursAt(xs[r] + 4 * i);
-        pairs[r].low = _mm256_add_epi16(pairs[r].low, _mm256_maddubs_epi16(w[i].low, fours));
-        pairs[r].high = _mm256_add_epi16(pairs[r].high, _mm256_maddubs_epi16(w[i].high, fours));
+        totals[r].low = _mm256_add_epi32(totals[r].low, _mm256_madd_epi16(pairs[r].low, ones));
+        totals[r].high = _mm256_add_epi32(totals[r].high, _mm256_madd_epi16(pairs[r].high, ones));
       }
     }
-    const __m256i ones = _mm256_set1_epi16(1);
-    UNROLL for (size_t r = 0; r < ROWS; r++) {
-      totals[r].low = _mm256_add_epi32(totals[r].low, _mm256_madd_epi16(pairs[r].low, ones));
-      totals[r].high = _mm256_add_epi32(totals[r].high, _mm256_madd_epi16(pairs[r].high, ones));
-    }
   }
+}
+
+/** Whether many rows take the kernels of matmul_unpacked_avx2.h. */
+constexpr bool HAS_UNPACKED = true;
+
+/** Bytes as 16 bits: bytes 0 and 2 of each four, then 1 and 3. */
+INLINE void widen(__m256i out[2], __m256i b) {
+  out[0] = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
+  out[1] = _mm256_srai_epi16(b, 8);
+}
+/** 32 rounded activations, widened. */
+struct WideBlock {
+  int16_t words[2][16];
+};
+INLINE WideBlock wideBlock(const int8_t* values) {
+  __m256i words[2];
+  widen(words, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
+  WideBlock block;
+  __builtin_memcpy(&block, words, sizeof block);
+  return block;
 }

@@ -250,3 +250,8 @@ INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[RO
     UNROLL for (size_t r = 0; r < ROWS; r++) totals[r] = addProducts<ZERO>(totals[r], w[i], xs[r] + 4 * i);
   }
 }
+
+/** Many rows are met by bytes as well as few. */
+constexpr bool HAS_UNPACKED = false;
+struct WideBlock {};
+INLINE WideBlock wideBlock(const int8_t*) { return {}; }
