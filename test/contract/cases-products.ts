@@ -100,6 +100,7 @@ export function matrices(): ContractCase[] {
         : []),
       ...shapes.flatMap((shape) => RUNS.map((runs) => matmul(dtype, shape, { runs }))),
       matmul(dtype, last, { runs: [17] }),
+      matmul(dtype, [20, 768], { runs: [67] }, " more inputs and rows than kernels take up at once"),
       matmul(dtype, last, { runs: RAGGED, rows: "logit", logits: ["last", "none", "all"] }, " logit rows"),
       matmul(dtype, last, { runs: RAGGED, rows: "logit", logits: ["last", "last", "last"] }, " last rows"),
       matmul(dtype, last, { runs: [2] }, " zeros", constant(0)),

@@ -7,6 +7,7 @@ import { writeCases } from "./commands/cases.ts";
 import { ensureVocabulary, writeCorpus } from "./commands/corpus.ts";
 import { runEval } from "./commands/eval.ts";
 import { publishRun } from "./commands/publish.ts";
+import { writeTuning } from "./commands/tuning.ts";
 
 const HELP = `Usage: node models/demo/dist/main.js <command>
 
@@ -19,6 +20,7 @@ const HELP = `Usage: node models/demo/dist/main.js <command>
   publish        take the weights and the loss curve of a finished training into the package
   card           write the measured numbers into the model card
   cases FOLDER   write the cases of the evaluation as JSONL, for rwkv eval --exact
+  tuning FOLDER  write examples, cases and configurations of a task to tune the model for
 `;
 
 const EXIT = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
@@ -50,20 +52,23 @@ async function run([command, ...rest]: readonly string[], signal: AbortSignal): 
       parseArgs({ args: rest });
       await updateCard();
       return EXIT.ok;
-    case "cases": {
-      const { positionals } = parseArgs({ args: rest, allowPositionals: true });
-      const [folder, ...more] = positionals;
-      if (folder === undefined || more.length > 0)
-        throw new UsageError("cases takes one folder to write to.");
-      await writeCases(folder);
+    case "cases":
+    case "tuning":
+      await (command === "cases" ? writeCases : writeTuning)(folderOf(command, rest));
       return EXIT.ok;
-    }
     case "--help":
       process.stdout.write(HELP);
       return EXIT.ok;
     default:
       throw new UsageError(`Unknown command "${command ?? ""}".\n\n${HELP}`);
   }
+}
+
+function folderOf(command: string, args: readonly string[]): string {
+  const [folder, ...more] = parseArgs({ args: [...args], allowPositionals: true }).positionals;
+  if (folder === undefined || more.length > 0)
+    throw new UsageError(`${command} takes one folder to write to.`);
+  return folder;
 }
 
 function isUsageError(error: unknown): error is Error {

@@ -5,7 +5,7 @@ import type { Turn } from "../chat.ts";
 import type { SeededRandom, Split } from "../random.ts";
 import { drawWord, PLAIN } from "./words.ts";
 
-const quoted = (text: string): string => `"${text}"`;
+export const quoted = (text: string): string => `"${text}"`;
 
 export const reversed = (word: string): string => word.split("").reverse().join("");
 
