@@ -28,8 +28,8 @@ interface TurnKind {
 
 /** Turns of conversations. Those with a floor in the evaluation come often, the others as seasoning. */
 export const TURN_KINDS: readonly TurnKind[] = [
-  { name: "arithmetic", weight: 60, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
-  { name: "reading", weight: 30, draw: readingTurn },
+  { name: "arithmetic", weight: 66, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "reading", weight: 50, draw: readingTurn },
   { name: "backwards", weight: 10, draw: (random) => backwardsTurn(random, "train") },
   { name: "copy", weight: 5, draw: (random) => copyTurn(random, "train") },
   { name: "copy words", weight: 2, draw: copyWordsTurn },

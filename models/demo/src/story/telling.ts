@@ -38,6 +38,15 @@ export function storyTurns(random: SeededRandom, story: Story, nQuestions: numbe
   ];
 }
 
+/** Whether a text has all words of an answer: some were said in passages before it. */
+function answers(text: string, answer: string): boolean {
+  const words = text.toLowerCase().split(/[^a-z]+/);
+  return answer
+    .toLowerCase()
+    .split(/[^a-z]+/)
+    .every((word) => words.includes(word));
+}
+
 const MAX_PASSAGES = 3;
 
 /** A few sentences of a story and a question about them, in one turn: to look something up is learnt where it is near. */
@@ -46,10 +55,13 @@ export function readingTurn(random: SeededRandom): Turn {
     const { passages } = drawStory(random, "train");
     const first = random.below(passages.length);
     const read = passages.slice(first, first + random.between(1, MAX_PASSAGES));
-    const questions = read.flatMap((passage) => passage.questions);
+    const text = read.map((passage) => passage.text).join(" ");
+    const questions = read
+      .flatMap((passage) => passage.questions)
+      .filter(({ answer }) => answers(text, answer));
     if (questions.length === 0) continue;
     const { user, assistant } = asTurn(random.pick(questions));
-    return { user: [...read.map(({ text }) => text), user].join(" "), assistant };
+    return { user: `${text} ${user}`, assistant };
   }
 }
 
