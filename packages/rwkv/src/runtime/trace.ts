@@ -93,7 +93,7 @@ function choosePoints(
     const fitting = inLayers.filter(({ name }) => expression.test(name));
     if (fitting.length === 0) {
       throw new UsageError(
-        `Nothing in ${layers === undefined ? model : `layers ${layers.join(", ")} of ${model}`} is called "${pattern}". ` +
+        `Nothing in ${layers === undefined ? "" : `layers ${layers.join(", ")} of `}${model} is called "${pattern}". ` +
           `There are ${summary(inLayers)}; * stands for any characters.`,
       );
     }
@@ -102,10 +102,21 @@ function choosePoints(
   return points.filter((point) => chosen.has(point));
 }
 
-/** Names without the numbers of layers, each once. */
+/** Names without the numbers of layers, each once, those of a mix together. */
 function summary(points: readonly TracePoint[]): string {
-  const names = new Set(points.map(({ name }) => name.replace(/^blocks\.\d+\./, "blocks.*.")));
-  return [...names].join(", ");
+  const groups = new Map<string, Set<string>>();
+  for (const { name } of points) {
+    const [, mix, last] = /^blocks\.\d+\.(?:(att|ffn)\.)?(.+)$/.exec(name) ?? [];
+    const group = mix === undefined ? "" : `blocks.*.${mix}.`;
+    const known = groups.get(group) ?? new Set();
+    groups.set(group, known.add(last === undefined ? name : mix === undefined ? `blocks.*.${last}` : last));
+  }
+  return [...groups]
+    .map(([group, names]) => {
+      const list = [...names].join(", ");
+      return group === "" ? list : `${group}{${list}}`;
+    })
+    .join(", ");
 }
 
 async function traceTensors(
