@@ -8,7 +8,7 @@ import type { Trace, TraceTensor } from "../formats/trace-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout } from "../model/state.ts";
 import { tracePoints, type TracePoint } from "../model/trace-points.ts";
-import type { Recording } from "../ops/backend.ts";
+import type { Recording, TappedProgram } from "../ops/backend.ts";
 import { rowElements } from "../ops/tensor.ts";
 import type { Engine, Prompt, PromptRows } from "./engine.ts";
 import type { ModelInfo } from "./model.ts";
@@ -137,8 +137,9 @@ async function traceTensors(
     Math.min(engine.program.maxRows, input.nRows, Math.floor(MAX_STEP_BYTES / bytesPerRow)),
   );
   const tensors = allocateTensors(engine.config, points, input.nRows);
-  const program = await recording.tapped(taps, maxRows);
+  let program: TappedProgram | null = null;
   try {
+    program = await recording.tapped(taps, maxRows);
     const slot = program.createSlot();
     if (initialState !== null) await program.writeSlot(slot, initialState);
     for (let first = 0; first < input.nRows; first += maxRows) {
@@ -163,8 +164,11 @@ async function traceTensors(
       values.set(state.subarray(offset, offset + values.length));
     }
     return tensors;
+  } catch (error) {
+    engine.checkAlive(); // what a disposed program says means nothing to the model's user
+    throw error;
   } finally {
-    program.dispose();
+    program?.dispose();
   }
 }
 

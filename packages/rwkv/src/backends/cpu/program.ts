@@ -2,7 +2,7 @@
 // replayed, part after part. Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Recording, Run, StepOptions, TappedProgram, ZeroInputs } from "../../ops/backend.ts";
+import type { Program, Recording, Run, StepOptions, TappedProgram, ZeroInputs } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
 import type { Regions } from "./arena.ts";
@@ -60,7 +60,7 @@ interface Memory {
   readonly logitRows: RowMemory;
 }
 
-export class CpuProgram implements TappedProgram {
+export class CpuProgram implements Program, TappedProgram {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;

@@ -1,6 +1,7 @@
 // From the operations of a model to programs that replay them: one that the builder makes and, on demand, others with taps
 // that use the same weights. Hides what they share, and what goes with each of them.
 
+import { UsageError } from "../../core/errors.ts";
 import type { Activations, TappedProgram } from "../../ops/backend.ts";
 import { withTaps, type Tap, type TappedCalls } from "../../ops/taps.ts";
 import type { Tensor } from "../../ops/tensor.ts";
@@ -35,17 +36,23 @@ export async function recordProgram(
 ): Promise<CpuProgram> {
   const { host } = model;
   const tappedPrograms = new Set<CpuProgram>();
+  let isDisposed = false;
   const tapped = async (taps: readonly Tap[], mostRows: number): Promise<TappedProgram> => {
     const { calls, tensors } = recorded;
     const program = await recordTapped(model, withTaps(calls, tensors, taps), mostRows, () =>
       tappedPrograms.delete(program),
     );
+    if (isDisposed) {
+      program.dispose();
+      throw new UsageError("the program was disposed while another was recorded from it; build another.");
+    }
     tappedPrograms.add(program);
     return program;
   };
   return record(model, recorded, maxRows, host.arenas, {
     recording: { calls: recorded.calls, tapped },
     onDispose() {
+      isDisposed = true;
       for (const program of tappedPrograms) program.dispose();
       host.release();
     },

@@ -2,7 +2,7 @@
 // made anew for each step, the state of a slot is one array in the order of declaration.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Recording, Run, StepOptions, TappedProgram } from "../../ops/backend.ts";
+import type { Program, Recording, Run, StepOptions, TappedProgram } from "../../ops/backend.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import { withTaps, type Tap } from "../../ops/taps.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
@@ -30,7 +30,7 @@ export interface ReferenceRecording {
 const YIELD_AFTER_MS = 10;
 
 /** A program that also shows its values before they are rounded to f32; they differ where storage is f64. */
-export class ReferenceProgram implements TappedProgram {
+export class ReferenceProgram implements Program, TappedProgram {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
