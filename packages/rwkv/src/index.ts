@@ -23,6 +23,8 @@ export type { ErrorCode } from "./core/errors.ts";
 export type { WeightLayout } from "./core/layout.ts";
 export type { Logger } from "./core/logger.ts";
 export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";
+export { writeTrace } from "./formats/trace-file.ts";
+export type { Trace, TraceFormat, TraceOrigin, TraceTensor } from "./formats/trace-file.ts";
 export type { AdapterContents, LoraFactors, TrainedTensor } from "./model/adapter/export.ts";
 export type { ModelConfig } from "./model/config.ts";
 export type { DTypePolicy } from "./model/policy.ts";
@@ -66,6 +68,14 @@ export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";
 export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
 export type { FileSource } from "./runtime/source.ts";
+export type { TraceOptions } from "./runtime/trace.ts";
+export { diffTraces } from "./runtime/trace-difference.ts";
+export type {
+  TraceDifference,
+  TracePlace,
+  TraceTensorDifference,
+  TraceTolerance,
+} from "./runtime/trace-difference.ts";
 export { writeTunedState } from "./runtime/tuned-state.ts";
 export type { WriteTunedStateOptions } from "./runtime/tuned-state.ts";
 export { createSampler } from "./sampler/chain.ts";

@@ -66,6 +66,15 @@ export class Engine {
     if (this.#isDisposed) throw disposedError();
   }
 
+  /** @throws UsageError if an initial state was given that is no whole state */
+  checkState(initialState: Float32Array | undefined): void {
+    const { stateElements } = this.program;
+    if (initialState === undefined || initialState.length === stateElements) return;
+    throw new UsageError(
+      `initialState has ${initialState.length} numbers, but a state of ${this.name} has ${stateElements}.`,
+    );
+  }
+
   /** @throws UsageError for a model without a tokenizer */
   requireTokenizer(): Tokenizer {
     if (this.tokenizer !== null) return this.tokenizer;
@@ -104,6 +113,11 @@ export class Engine {
     this.#loaded.embedding.row(token, rows, 0);
     rows.set(input.rows!, nEmbd);
     return { nRows: input.nRows + 1, tokens: null, rows };
+  }
+
+  /** Room for so many rows of the program's inputs. */
+  createInputs(nRows: number): Float32Array[] {
+    return this.#loaded.inputWidths.map((width) => new Float32Array(nRows * width));
   }
 
   /**

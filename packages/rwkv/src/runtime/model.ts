@@ -3,16 +3,18 @@
 import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
+import type { Trace } from "../formats/trace-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout, type StateTensor } from "../model/state.ts";
 import { tunedState } from "../model/tuned-state.ts";
 import type { StateOrientation } from "../model/weights/orientation.ts";
 import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Prompt } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
 import { Session } from "./session.ts";
 import { openFile, readAll, withOpened, type FileSource } from "./source.ts";
+import { trace, traceNames, type TraceOptions } from "./trace.ts";
 
 /** What runs the model, and how. */
 export interface ModelInfo {
@@ -80,12 +82,7 @@ export class Model implements AsyncDisposable {
    * @throws DeviceError if there is no memory for one more state
    */
   async createSession({ initialState }: SessionOptions = {}): Promise<Session> {
-    const { stateElements } = this.#engine.program;
-    if (initialState !== undefined && initialState.length !== stateElements) {
-      throw new UsageError(
-        `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
-      );
-    }
+    this.#engine.checkState(initialState);
     return new Session(
       await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState),
     );
@@ -121,6 +118,29 @@ export class Model implements AsyncDisposable {
     } finally {
       await source.close();
     }
+  }
+
+  /**
+   * Reads a prompt and keeps values from inside the forward pass, and the states after the last token, as f32. What it
+   * copies is recorded for this call alone; sessions and their speed are as without it, and the logits (`head`) are the bits
+   * that a session gets. The names stand in docs/trace.md.
+   * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
+   * @throws UsageError for a name or layer that the model does not have (the message lists what there is), an empty prompt,
+   * text without a tokenizer, an unknown id, an initial state of another length, or if the model has been disposed
+   * @throws UnsupportedError if the backend cannot look inside a step
+   * @throws DeviceError if there is no memory
+   * @throws the signal's reason if aborted
+   */
+  async trace(prompt: Prompt, options: TraceOptions = {}): Promise<Trace> {
+    return trace(this.#engine, this.info, prompt, options);
+  }
+
+  /**
+   * The names of all values that `trace` keeps, in order of computation.
+   * @throws UsageError if the model has been disposed, UnsupportedError as `trace`
+   */
+  traceNames(): string[] {
+    return traceNames(this.#engine);
   }
 
   /**

@@ -3,7 +3,7 @@
 
 import { UsageError } from "../../core/errors.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 
 /** Elements that follow one another both in the whole state and in the block of one memory. */
 interface Piece {
@@ -16,7 +16,7 @@ interface Piece {
 export class Slots {
   /** f32 elements of one slot. */
   readonly nElements: number;
-  readonly #arenas: readonly Arena[];
+  readonly #arenas: readonly Regions[];
   readonly #initials: ReadonlyMap<Tensor, number>;
   /** Of each state. */
   readonly #places = new Map<Tensor, Piece>();
@@ -36,7 +36,7 @@ export class Slots {
    * @param memoryOf - the number of the memory in which a state is used
    */
   constructor(
-    arenas: readonly Arena[],
+    arenas: readonly Regions[],
     initials: ReadonlyMap<Tensor, number>,
     memoryOf: (state: Tensor) => number,
   ) {
