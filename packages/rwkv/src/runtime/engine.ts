@@ -2,6 +2,7 @@
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
 import { UsageError } from "../core/errors.ts";
+import type { SessionHeader } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
 import type { Program } from "../ops/backend.ts";
@@ -72,6 +73,18 @@ export class Engine {
     if (initialState === undefined || initialState.length === stateElements) return;
     throw new UsageError(
       `initialState has ${initialState.length} numbers, but a state of ${this.name} has ${stateElements}.`,
+    );
+  }
+
+  /**
+   * @param what - what messages call the state
+   * @throws UsageError naming both models if the state belongs to another one
+   */
+  checkSnapshot({ fingerprint, modelName, stateElements }: SessionHeader, what: string): void {
+    if (fingerprint === this.fingerprint && stateElements === this.program.stateElements) return;
+    throw new UsageError(
+      `${what} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
+        `${this.name} (fingerprint ${this.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
     );
   }
 
