@@ -79,8 +79,28 @@ export type {
 } from "./runtime/trace-difference.ts";
 export { writeTunedState } from "./runtime/tuned-state.ts";
 export type { WriteTunedStateOptions } from "./runtime/tuned-state.ts";
-export { createSampler } from "./sampler/chain.ts";
-export type { Sampler, SamplerState, SamplingOptions } from "./sampler/chain.ts";
+export * as steps from "./sampler/all-steps.ts";
+export type { LogitBias } from "./sampler/bias.ts";
+export type { Candidates } from "./sampler/candidates.ts";
+export { createChain } from "./sampler/chain.ts";
+export type { Sampler } from "./sampler/chain.ts";
+export type { History, TokenValues } from "./sampler/history.ts";
+export { createSampler } from "./sampler/options.ts";
+export type { MirostatOptions, SamplingOptions, XtcOptions } from "./sampler/options.ts";
+export { parseChain } from "./sampler/parse.ts";
+export type { PenaltyOptions } from "./sampler/penalties.ts";
+export type { Random, RandomState } from "./sampler/random.ts";
+export type { DryOptions, SequenceRepetitionOptions } from "./sampler/repeats.ts";
+export type { Selector } from "./sampler/select.ts";
+export type { Sorter } from "./sampler/sorter.ts";
+export type { SamplerState } from "./sampler/state.ts";
+export type {
+  SamplerContext,
+  SamplerFunction,
+  SamplerStep,
+  SamplerSteps,
+  StepKind,
+} from "./sampler/step.ts";
 export { createByteTokenizer } from "./tokenizer/bytes.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { Utf8Decoder } from "./tokenizer/utf8.ts";

@@ -1,7 +1,8 @@
 // Decoding: sample, emit, read, until something ends it. One object is both the stream and the promise of the whole.
 
 import { UsageError } from "../core/errors.ts";
-import { createSampler, type Sampler, type SamplingOptions } from "../sampler/chain.ts";
+import type { Sampler } from "../sampler/chain.ts";
+import { createSampler, type SamplingOptions } from "../sampler/options.ts";
 import { createStopMatcher, type StopMatcher } from "../tokenizer/stop.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { Utf8Decoder } from "../tokenizer/utf8.ts";
