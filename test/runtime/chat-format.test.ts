@@ -19,7 +19,7 @@ async function formatOf(fileName: string, template: string | null, choice?: stri
   writeFileSync(join(path, fileName), tinyModel());
   if (template !== null) writeFileSync(join(path, "chat_template.jinja"), template);
   await using model = await loadModel(join(path, fileName), { threads: 1 });
-  return chatFormat(model, choice);
+  return await chatFormat(model, choice);
 }
 
 const worldTurns = (tail: string): string =>
