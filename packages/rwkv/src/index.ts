@@ -88,6 +88,7 @@ export type { MatrixPreview, QuantizeOptions, QuantizePreview } from "./runtime/
 export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";
 export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
+export { Snapshot } from "./runtime/snapshot.ts";
 export type { FileSource } from "./runtime/source.ts";
 export { writeTunedState } from "./runtime/tuned-state.ts";
 export type { WriteTunedStateOptions } from "./runtime/tuned-state.ts";

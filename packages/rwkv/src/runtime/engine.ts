@@ -2,6 +2,7 @@
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
 import { UsageError } from "../core/errors.ts";
+import type { SessionHeader } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
 import type { Program } from "../ops/backend.ts";
@@ -64,6 +65,18 @@ export class Engine {
   /** @throws UsageError if the model has been disposed */
   checkAlive(): void {
     if (this.#isDisposed) throw disposedError();
+  }
+
+  /**
+   * @param what - what messages call the state
+   * @throws UsageError naming both models if the state belongs to another one
+   */
+  checkSnapshot({ fingerprint, modelName, stateElements }: SessionHeader, what: string): void {
+    if (fingerprint === this.fingerprint && stateElements === this.program.stateElements) return;
+    throw new UsageError(
+      `${what} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
+        `${this.name} (fingerprint ${this.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
+    );
   }
 
   /** @throws UsageError for a model without a tokenizer */

@@ -13,6 +13,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
 import { Session } from "./session.ts";
+import { Snapshot } from "./snapshot.ts";
 import { openFile, readAll, withOpened, type FileSource } from "./source.ts";
 
 /** What runs the model, and how. */
@@ -45,6 +46,8 @@ export interface ModelInfo {
 export interface SessionOptions {
   /** A whole state block to start from, laid out as `stateLayout` says, and to return to on `reset`. */
   readonly initialState?: Float32Array | undefined;
+  /** Where to go on from, made by any session of the model. `reset` does not return to it. */
+  readonly snapshot?: Snapshot | undefined;
 }
 
 /** How a state is read. */
@@ -82,20 +85,19 @@ export class Model implements AsyncDisposable {
   }
 
   /**
-   * A session that has read nothing.
-   * @throws UsageError if `initialState` has the wrong length
+   * A session that has read nothing, or goes on from a snapshot.
+   * @throws UsageError if `initialState` has the wrong length or `snapshot` is of another model
    * @throws DeviceError if there is no memory for one more state
    */
-  async createSession({ initialState }: SessionOptions = {}): Promise<Session> {
+  async createSession({ initialState, snapshot }: SessionOptions = {}): Promise<Session> {
     const { stateElements } = this.#engine.program;
     if (initialState !== undefined && initialState.length !== stateElements) {
       throw new UsageError(
         `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
       );
     }
-    return new Session(
-      await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState),
-    );
+    const start = initialState?.slice() ?? this.#engine.initialState;
+    return new Session(await Sequence.create(this.#engine, start, snapshot));
   }
 
   /**
@@ -117,14 +119,8 @@ export class Model implements AsyncDisposable {
         return await this.createSession({ initialState });
       }
       const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);
-      const { fingerprint, modelName, stateElements } = saved.header;
-      if (fingerprint !== this.info.fingerprint || stateElements !== this.#engine.program.stateElements) {
-        throw new UsageError(
-          `${source.name} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
-            `${this.info.name} (fingerprint ${this.info.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
-        );
-      }
-      return new Session(await Sequence.fromFile(this.#engine, saved));
+      this.#engine.checkSnapshot(saved.header, source.name);
+      return await this.createSession({ snapshot: new Snapshot(saved) });
     } finally {
       await source.close();
     }

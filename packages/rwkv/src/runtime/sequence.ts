@@ -6,10 +6,10 @@
 // and a saved sequence needs no logits to go on.
 
 import { UsageError } from "../core/errors.ts";
-import type { SessionFile } from "../formats/session-file.ts";
 import type { Engine, Prompt, PromptRows } from "./engine.ts";
 import { PhaseTimer, type TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
+import { Snapshot } from "./snapshot.ts";
 
 /** Ids kept for penalties and saved with the session. */
 const RECENT_TOKENS = 1024;
@@ -41,22 +41,24 @@ export class Sequence {
     this.#initialState = initialState;
   }
 
-  static async create(engine: Engine, initialState: Float32Array | null): Promise<Sequence> {
+  /**
+   * @param initialState - what `reset` returns to; null for the program's own
+   * @param snapshot - where to begin; without it at the initial state
+   */
+  static async create(
+    engine: Engine,
+    initialState: Float32Array | null,
+    snapshot?: Snapshot,
+  ): Promise<Sequence> {
     engine.checkAlive();
     const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
-    if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
-    return sequence;
-  }
-
-  static async fromFile(engine: Engine, { header, state, logits }: SessionFile): Promise<Sequence> {
-    engine.checkAlive();
-    const sequence = new Sequence(engine, engine.program.createSlot(), engine.initialState);
-    await engine.program.writeSlot(sequence.slot, state);
-    sequence.#nTokens = header.nTokens;
-    sequence.#recentTokens = [...header.recentTokens];
-    sequence.#pendingToken = header.pendingToken;
-    sequence.#logits = logits;
-    sequence.random = header.random;
+    try {
+      if (snapshot !== undefined) await sequence.rewind(snapshot);
+      else if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
+    } catch (error) {
+      if (!engine.isDisposed) engine.program.releaseSlot(sequence.slot);
+      throw error;
+    }
     return sequence;
   }
 
@@ -96,10 +98,10 @@ export class Sequence {
     this.random = null;
   }
 
-  /** What a file must hold to continue from here. */
-  async toFile(): Promise<SessionFile> {
+  /** All that is needed to continue from here. */
+  async snapshot(): Promise<Snapshot> {
     const state = await this.engine.program.readSlot(this.slot);
-    return {
+    return new Snapshot({
       header: {
         fingerprint: this.engine.fingerprint,
         modelName: this.engine.name,
@@ -111,8 +113,22 @@ export class Sequence {
         random: this.random,
       },
       state,
-      logits: this.#logits,
-    };
+      logits: this.#logits?.slice() ?? null,
+    });
+  }
+
+  /**
+   * Continues from the snapshot from now on.
+   * @throws UsageError if it is of another model; the sequence is then as before
+   */
+  async rewind({ contents: { header, state, logits } }: Snapshot): Promise<void> {
+    this.engine.checkSnapshot(header, "The snapshot");
+    await this.engine.program.writeSlot(this.slot, state);
+    this.#nTokens = header.nTokens;
+    this.#recentTokens = [...header.recentTokens];
+    this.#pendingToken = header.pendingToken;
+    this.#logits = logits;
+    this.random = header.random;
   }
 
   /** Reads a prompt, keeping its last token pending. Returns the number of rows. */

@@ -1,12 +1,12 @@
 // One conversation: what the library's user holds. It reads, generates, forks, saves and resets; one call at a time.
 
 import { UsageError } from "../core/errors.ts";
-import { encodeSessionFile } from "../formats/session-file.ts";
 import type { Prompt } from "./engine.ts";
 import { Generation, type GenerateOptions } from "./generation.ts";
 import type { TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
+import type { Snapshot } from "./snapshot.ts";
 
 /** How a prompt is read. */
 export interface AppendOptions {
@@ -97,7 +97,21 @@ export class Session implements AsyncDisposable {
 
   /** The session as bytes, for `model.restore` in any process; continuing them gives the same bits as going on. */
   async save(): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#exclusively(async () => encodeSessionFile(await this.#sequence.toFile()));
+    return this.#exclusively(async () => (await this.#sequence.snapshot()).save());
+  }
+
+  /** The session at this moment, to `rewind` to or to create others from; costs one copy of the state. */
+  async snapshot(): Promise<Snapshot> {
+    return this.#exclusively(() => this.#sequence.snapshot());
+  }
+
+  /**
+   * Goes on from the snapshot, whatever was read since: the same bits and, with no new seed, the same random numbers.
+   * Forwards as well as back, and with snapshots of other sessions too.
+   * @throws UsageError if it is of another model; the session is then as before
+   */
+  async rewind(snapshot: Snapshot): Promise<void> {
+    await this.#exclusively(() => this.#sequence.rewind(snapshot));
   }
 
   /** The state after every token read: f32, laid out as `model.stateLayout` says; a copy. */
