@@ -1,9 +1,31 @@
 // What both entry points share: types, errors, and everything that needs no platform.
 
+export { templateFormat } from "./chat/format.ts";
+export type { ChatFormat } from "./chat/format.ts";
+export {
+  CHAT_TEMPLATES,
+  G1_CHAT,
+  PILE_QA,
+  PILE_TEXT,
+  RAVEN_CHAT,
+  RAVEN_INSTRUCT,
+  WORLD_CHAT,
+} from "./chat/formats.ts";
+export { jinjaFormat } from "./chat/jinja.ts";
+export type { JinjaSource } from "./chat/jinja.ts";
 export { chatParts, renderChat } from "./chat/render.ts";
 export type { ChatPart } from "./chat/render.ts";
-export { WORLD_CHAT } from "./chat/template.ts";
-export type { ChatMessage, ChatRole, ChatTemplate } from "./chat/template.ts";
+export { THINK_MODES } from "./chat/template.ts";
+export type {
+  ChatMessage,
+  ChatRole,
+  ChatTemplate,
+  LineBreaks,
+  ThinkMode,
+  TurnForm,
+} from "./chat/template.ts";
+export { splitThoughts, ThoughtSplitter } from "./chat/thoughts.ts";
+export type { WrittenPiece } from "./chat/thoughts.ts";
 export { blobSource, bytesSource } from "./core/byte-source.ts";
 export type { ByteSource } from "./core/byte-source.ts";
 export type { ByteSink } from "./core/byte-sink.ts";
@@ -35,6 +57,7 @@ export type { LoraOptions, WriteAdapterOptions } from "./runtime/adapter.ts";
 export type { OpenOptions } from "./runtime/api.ts";
 export { BACKEND_NAMES } from "./runtime/backends.ts";
 export type { BackendName } from "./runtime/backends.ts";
+export { CHAT_FORMATS, chatFormat } from "./runtime/chat-format.ts";
 export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";

@@ -10,6 +10,8 @@ import { canonicalWeights, type CanonicalWeights } from "../model/weights/canoni
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
+import type { JinjaSource } from "../chat/jinja.ts";
+import { findChatTemplate } from "./chat-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
 import { Model } from "./model.ts";
@@ -88,10 +90,23 @@ export async function loadModel(
       options.tokenizer,
       signal,
     );
-    const { format } = checkpoint;
+    const { format, metadata } = checkpoint;
+    const chatTemplate = await findChatTemplate(checkpoint, opened, signal);
+    const title = metadata.get("general.name");
     const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
     return withAdapter(platform, base, setting, (weights, identity) =>
-      createModel({ platform, format, weights, identity, tokenizer, options, logger, start }),
+      createModel({
+        platform,
+        format,
+        title: typeof title === "string" ? title : null,
+        weights,
+        identity,
+        tokenizer,
+        chatTemplate,
+        options,
+        logger,
+        start,
+      }),
     );
   });
 }
@@ -99,10 +114,12 @@ export async function loadModel(
 interface ModelParts {
   readonly platform: Platform;
   readonly format: string;
+  readonly title: string | null;
   readonly weights: CanonicalWeights;
   /** The model's fingerprint. */
   readonly identity: string;
   readonly tokenizer: Tokenizer | null;
+  readonly chatTemplate: JinjaSource | null;
   readonly options: LoadOptions;
   readonly logger: Logger;
   /** When loading began. */
@@ -111,7 +128,8 @@ interface ModelParts {
 
 /** Moves the weights to the device. */
 async function createModel(parts: ModelParts): Promise<Model> {
-  const { platform, format, weights, identity, tokenizer, options, logger, start } = parts;
+  const { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start } =
+    parts;
   const { source, config } = weights;
   const { signal, onProgress } = options;
   const backend = await createBackend(options.backend ?? "cpu", {
@@ -147,6 +165,7 @@ async function createModel(parts: ModelParts): Promise<Model> {
     engine,
     {
       name,
+      title,
       backend: backend.name,
       device: backend.description,
       kernels: backend.kernels,
@@ -157,6 +176,7 @@ async function createModel(parts: ModelParts): Promise<Model> {
       stateByteLength: 4 * loaded.program.stateElements,
       fingerprint: identity,
     },
+    chatTemplate,
     platform,
   );
 }

@@ -1,5 +1,6 @@
 // A loaded model: what it is, and the sessions that run on it.
 
+import type { JinjaSource } from "../chat/jinja.ts";
 import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
@@ -19,7 +20,10 @@ import { trace, traceNames, type TraceOptions } from "./trace.ts";
 
 /** What runs the model, and how. */
 export interface ModelInfo {
+  /** What the file is called. */
   readonly name: string;
+  /** What the file calls the model; null if it does not say, as all but GGUF files. */
+  readonly title: string | null;
   /** Name of the backend in use. */
   readonly backend: string;
   /** One line: instruction set, threads. */
@@ -64,18 +68,21 @@ export class Model implements AsyncDisposable {
   readonly info: ModelInfo;
   /** Null if none was given or found; token ids work without. */
   readonly tokenizer: Tokenizer | null;
+  /** The chat template inside the file or beside it; null if there is none. `chatFormat` makes use of it. */
+  readonly chatTemplate: JinjaSource | null;
   /** Name, shape, offset and initial value of each part of a state block, in the order of the official package. */
   readonly stateLayout: readonly StateTensor[];
   readonly #engine: Engine;
   readonly #platform: Platform;
 
   /** @internal Use `loadModel`. */
-  constructor(engine: Engine, info: ModelInfo, platform: Platform) {
+  constructor(engine: Engine, info: ModelInfo, chatTemplate: JinjaSource | null, platform: Platform) {
     this.#engine = engine;
     this.#platform = platform;
     this.config = engine.config;
     this.info = info;
     this.tokenizer = engine.tokenizer;
+    this.chatTemplate = chatTemplate;
     this.stateLayout = stateLayout(engine.config).tensors;
   }
 
