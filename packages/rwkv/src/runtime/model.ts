@@ -1,7 +1,6 @@
 // A loaded model: what it is, and the sessions that run on it.
 
 import type { JinjaSource } from "../chat/jinja.ts";
-import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { Trace } from "../formats/trace-file.ts";
