@@ -36,11 +36,15 @@ async function load(
   dtype?: EncodedDType,
 ): Promise<LoadedProgram> {
   const backend = await place.create();
-  const loaded = await loadProgram(backend, canonicalWeights(checkpointOf(syntheticModel(version, SMALL_SIZES))), {
-    maxRows: 32,
-    dtype,
-    activations: dtype !== undefined && backend.hasInt8Activations ? "int8" : "f32",
-  });
+  const loaded = await loadProgram(
+    backend,
+    canonicalWeights(checkpointOf(syntheticModel(version, SMALL_SIZES))),
+    {
+      maxRows: 32,
+      dtype,
+      activations: dtype !== undefined && backend.hasInt8Activations ? "int8" : "f32",
+    },
+  );
   open.push(loaded);
   return loaded;
 }
@@ -60,18 +64,26 @@ describe.each(PLACES)("$name", (place) => {
     ...VERSIONS.map((version) => ({ version, dtype: "q8_0" as const })),
     { version: "7" as const, dtype: "q4" as const },
     { version: "7" as const, dtype: "bf16" as const },
-  ])("v$version in $dtype: logits and states are the same bits, whatever is tapped", async ({ version, dtype }) => {
-    const loaded = await load(place, version, dtype);
-    const recording = loaded.program.recording!;
-    const taps = allTaps(recording);
-    const want = await runTokens(loaded, TOKENS, 32);
-    for (const chosen of [taps, taps.filter((_, i) => i % 2 === 0), taps.filter((_, i) => i % 2 === 1), []]) {
-      const program = await recording.tapped(chosen, 32);
-      for (const chunk of [32, 5, 1]) {
-        expect(await runTokens({ ...loaded, program }, TOKENS, chunk)).toEqual(want);
+  ])(
+    "v$version in $dtype: logits and states are the same bits, whatever is tapped",
+    async ({ version, dtype }) => {
+      const loaded = await load(place, version, dtype);
+      const recording = loaded.program.recording!;
+      const taps = allTaps(recording);
+      const want = await runTokens(loaded, TOKENS, 32);
+      for (const chosen of [
+        taps,
+        taps.filter((_, i) => i % 2 === 0),
+        taps.filter((_, i) => i % 2 === 1),
+        [],
+      ]) {
+        const program = await recording.tapped(chosen, 32);
+        for (const chunk of [32, 5, 1]) {
+          expect(await runTokens({ ...loaded, program }, TOKENS, chunk)).toEqual(want);
+        }
+        program.dispose();
       }
-      program.dispose();
-    }
-    expect(await runTokens(loaded, TOKENS, 32)).toEqual(want);
-  });
+      expect(await runTokens(loaded, TOKENS, 32)).toEqual(want);
+    },
+  );
 });

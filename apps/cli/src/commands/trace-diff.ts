@@ -37,7 +37,9 @@ Examples:
 
 async function run(a: string, b: string, flags: DiffFlags): Promise<void> {
   const difference = diffTraces(await readTrace(a), await readTrace(b), flags);
-  await writeLine(flags.json === true ? JSON.stringify(difference, jsonValue) : toText(difference, a, b, flags));
+  await writeLine(
+    flags.json === true ? JSON.stringify(difference, jsonValue) : toText(difference, a, b, flags),
+  );
   if (difference.first !== null) process.exitCode = EXIT.failure;
 }
 

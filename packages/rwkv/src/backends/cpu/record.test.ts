@@ -109,7 +109,7 @@ describe.each([
     const slot = program.createSlot();
     const want = await stepAll(program, slot, ROWS, WIDTH);
     const lengths: number[][] = [];
-    for (let i = 0; i < 30; i++) {
+    for (let i = 0; i < 10; i++) {
       const tapped = await program.recording!.tapped(tapsOf(program), 16);
       await stepAll(tapped, tapped.createSlot(), ROWS, WIDTH);
       tapped.dispose();
