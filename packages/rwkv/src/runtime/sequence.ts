@@ -75,10 +75,8 @@ export class Sequence {
     return this.#pendingToken !== null || this.#logits !== null;
   }
 
-  async fork(): Promise<Sequence> {
-    const { program } = this.engine;
-    const copy = new Sequence(this.engine, program.createSlot(), this.#initialState);
-    await program.copySlot(copy.slot, this.slot);
+  fork(): Sequence {
+    const copy = new Sequence(this.engine, this.engine.program.createSlot(this.slot), this.#initialState);
     copy.#nTokens = this.#nTokens;
     copy.#recentTokens = this.#recentTokens.slice(-RECENT_TOKENS);
     copy.#pendingToken = this.#pendingToken;
@@ -243,9 +241,8 @@ export class Sequence {
     const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
     // Only a read that a signal can stop half-way, or a callback fail, may have to be undone.
     const canFail = onProgress !== undefined || (signal !== undefined && input.nRows > 1);
-    const backup = canFail ? program.createSlot() : null;
+    const backup = canFail ? program.createSlot(this.slot) : null;
     try {
-      if (backup !== null) await program.copySlot(backup, this.slot);
       await scheduler.submit({
         slot: this.slot,
         nRows: input.nRows,

@@ -85,9 +85,9 @@ export class Session implements AsyncDisposable {
     return new Generation(this.#sequence, prompt, options, () => this.#acquire());
   }
 
-  /** An independent session that continues from here; costs one copy of the state. */
+  /** An independent session that continues from here. The state is copied when one of the two next reads, if ever. */
   async fork(): Promise<Session> {
-    return this.#exclusively(async () => new Session(await this.#sequence.fork()));
+    return this.#exclusively(() => Promise.resolve(new Session(this.#sequence.fork())));
   }
 
   /** Back to the state the session was created with; nothing of what it read remains. */
