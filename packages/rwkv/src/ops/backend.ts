@@ -84,8 +84,13 @@ export interface Program {
   /** Most rows one step may have. */
   readonly maxRows: number;
 
-  /** A slot with the initial state. @throws DeviceError if there is no memory for one more */
-  createSlot(): number;
+  /**
+   * A slot with the initial state, or with that of another. A copy may put off the copying until one of the two slots
+   * advances, but no step may fail for want of memory for that.
+   * @throws UsageError if there is no slot `copyOf`
+   * @throws DeviceError if there is no memory for one more
+   */
+  createSlot(copyOf?: number): number;
   /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */

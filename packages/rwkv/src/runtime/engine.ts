@@ -2,7 +2,7 @@
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
 import { UsageError } from "../core/errors.ts";
-import type { SessionHeader } from "../formats/session-file.ts";
+import type { SessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
 import type { Program } from "../ops/backend.ts";
@@ -78,13 +78,30 @@ export class Engine {
 
   /**
    * @param what - what messages call the state
+   * @param allowOtherModel - whether it may be of another model of the same sizes
    * @throws UsageError naming both models if the state belongs to another one
    */
-  checkSnapshot({ fingerprint, modelName, stateElements }: SessionHeader, what: string): void {
-    if (fingerprint === this.fingerprint && stateElements === this.program.stateElements) return;
-    throw new UsageError(
+  checkSnapshot({ header, state, logits }: SessionFile, what: string, allowOtherModel: boolean): void {
+    const { fingerprint, modelName, pendingToken } = header;
+    const { nVocab } = this.config;
+    const { stateElements } = this.program;
+    const both =
       `${what} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
-        `${this.name} (fingerprint ${this.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
+      `${this.name} (fingerprint ${this.fingerprint.slice(0, 12)}).`;
+    const hasSizes =
+      state.length === stateElements &&
+      (logits === null || logits.length === nVocab) &&
+      (pendingToken === null || pendingToken < nVocab);
+    if (!hasSizes) {
+      throw new UsageError(
+        `${both} Its sizes are others: ${state.length} numbers where this model's state has ${stateElements}, or ` +
+          `logits or an id for another vocabulary than ${nVocab}. Load the model that it belongs to.`,
+      );
+    }
+    if (fingerprint === this.fingerprint || allowOtherModel) return;
+    throw new UsageError(
+      `${both} A state continues only on its own model; allowOtherModel takes one of a model of the same sizes, such as ` +
+        `another fine-tune.`,
     );
   }
 

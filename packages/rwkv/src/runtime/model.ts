@@ -49,6 +49,8 @@ export interface SessionOptions {
   readonly initialState?: Float32Array | undefined;
   /** Where to go on from, made by any session of the model. `reset` does not return to it. */
   readonly snapshot?: Snapshot | undefined;
+  /** Takes a snapshot of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
 }
 
 /** How a state is read. */
@@ -58,6 +60,8 @@ export interface RestoreOptions {
    * for .pth and `key-value` for safetensors, as most programs write them.
    */
   readonly orientation?: StateOrientation | undefined;
+  /** Takes a saved session of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -90,10 +94,10 @@ export class Model implements AsyncDisposable {
    * @throws UsageError if `initialState` has the wrong length or `snapshot` is of another model
    * @throws DeviceError if there is no memory for one more state
    */
-  async createSession({ initialState, snapshot }: SessionOptions = {}): Promise<Session> {
+  async createSession({ initialState, snapshot, allowOtherModel }: SessionOptions = {}): Promise<Session> {
     this.#engine.checkState(initialState);
     const start = initialState?.slice() ?? this.#engine.initialState;
-    return new Session(await Sequence.create(this.#engine, start, snapshot));
+    return new Session(await Sequence.create(this.#engine, start, snapshot, allowOtherModel));
   }
 
   /**
@@ -115,8 +119,9 @@ export class Model implements AsyncDisposable {
         return await this.createSession({ initialState });
       }
       const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);
-      this.#engine.checkSnapshot(saved.header, source.name);
-      return await this.createSession({ snapshot: new Snapshot(saved) });
+      const { allowOtherModel = false } = options;
+      this.#engine.checkSnapshot(saved, source.name, allowOtherModel);
+      return await this.createSession({ snapshot: new Snapshot(saved), allowOtherModel });
     } finally {
       await source.close();
     }

@@ -6,7 +6,7 @@ import { Generation, type GenerateOptions } from "./generation.ts";
 import type { TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { SaveOptions, Snapshot } from "./snapshot.ts";
 
 /** How a prompt is read. */
 export interface AppendOptions {
@@ -85,9 +85,9 @@ export class Session implements AsyncDisposable {
     return new Generation(this.#sequence, prompt, options, () => this.#acquire());
   }
 
-  /** An independent session that continues from here; costs one copy of the state. */
+  /** An independent session that continues from here. The state is copied when one of the two next reads, if ever. */
   async fork(): Promise<Session> {
-    return this.#exclusively(async () => new Session(await this.#sequence.fork()));
+    return this.#exclusively(() => Promise.resolve(new Session(this.#sequence.fork())));
   }
 
   /** Back to the state the session was created with; nothing of what it read remains. */
@@ -95,9 +95,12 @@ export class Session implements AsyncDisposable {
     await this.#exclusively(() => this.#sequence.reset());
   }
 
-  /** The session as bytes, for `model.restore` in any process; continuing them gives the same bits as going on. */
-  async save(): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#exclusively(async () => (await this.#sequence.snapshot()).save());
+  /**
+   * The session as bytes, for `model.restore` in any process; in f32 continuing them gives the same bits as going on.
+   * @throws UsageError if a number of the state is too large for f16
+   */
+  async save(options: SaveOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#exclusively(async () => (await this.#sequence.snapshot()).save(options));
   }
 
   /** The session at this moment, to `rewind` to or to create others from; costs one copy of the state. */

@@ -103,8 +103,8 @@ export class CpuProgram implements Program, TappedProgram {
     this.maxRows = recorded.maxRows;
   }
 
-  createSlot(): number {
-    return this.#alive().slots.create();
+  createSlot(copyOf?: number): number {
+    return this.#alive().slots.create(copyOf);
   }
 
   releaseSlot(slot: number): void {
@@ -271,7 +271,7 @@ function slotAddresses({ slots }: Device, runs: readonly Run[]): Map<number, rea
     if (addresses.has(slot)) {
       throw new UsageError(`slot ${slot} has two runs in one step; give them one after the other.`);
     }
-    addresses.set(slot, slots.addressesOf(slot));
+    addresses.set(slot, slots.ownAddressesOf(slot));
   }
   return addresses;
 }

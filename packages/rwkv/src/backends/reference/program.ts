@@ -72,12 +72,14 @@ export class ReferenceProgram implements Program, TappedProgram {
     return Float32Array.from(this.#copies[tap]!);
   }
 
-  createSlot(): number {
+  createSlot(copyOf?: number): number {
     this.#checkAlive();
+    const original = copyOf === undefined ? null : this.#slotValues(copyOf);
     // Numbers are not used again, so that a released slot is recognised as one.
     const slot = this.#nSlotsMade;
     const values = allocate(this.#recording.storage, [this.stateElements], "the state of one more sequence");
-    this.#fillInitial(values);
+    if (original === null) this.#fillInitial(values);
+    else values.set(original);
     this.#slots.set(slot, values);
     this.#nSlotsMade += 1;
     return slot;
