@@ -36,6 +36,8 @@ export type { BackendName } from "./runtime/backends.ts";
 export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { Beam, BeamSearchOptions } from "./runtime/beam-search.ts";
+export type { Choice, ChooseOptions, RankedChoice } from "./runtime/choose.ts";
 export type { Prompt } from "./runtime/engine.ts";
 export { evaluateChoices } from "./runtime/evaluation/choices.ts";
 export type { ChoiceCase, ChoiceOptions, ChoiceResult, ChoiceScore } from "./runtime/evaluation/choices.ts";
@@ -54,6 +56,7 @@ export type {
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
+  GuidanceOptions,
 } from "./runtime/generation.ts";
 export type { CheckpointSummary, TensorSummary } from "./runtime/inspect.ts";
 export type { LoadOptions } from "./runtime/load.ts";
@@ -66,6 +69,7 @@ export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";
 export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
 export type { FileSource } from "./runtime/source.ts";
+export type { DrawnLogprob, TokenLogprob } from "./runtime/token-logprobs.ts";
 export { writeTunedState } from "./runtime/tuned-state.ts";
 export type { WriteTunedStateOptions } from "./runtime/tuned-state.ts";
 export * as steps from "./sampler/all-steps.ts";
@@ -83,13 +87,7 @@ export type { DryOptions, SequenceRepetitionOptions } from "./sampler/repeats.ts
 export type { Selector } from "./sampler/select.ts";
 export type { Sorter } from "./sampler/sorter.ts";
 export type { SamplerState } from "./sampler/state.ts";
-export type {
-  SamplerContext,
-  SamplerFunction,
-  SamplerStep,
-  SamplerSteps,
-  StepKind,
-} from "./sampler/step.ts";
+export type { SamplerContext, SamplerFunction, SamplerStep, SamplerSteps, StepKind } from "./sampler/step.ts";
 export { createByteTokenizer } from "./tokenizer/bytes.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { Utf8Decoder } from "./tokenizer/utf8.ts";
