@@ -68,6 +68,8 @@ export { CHAT_FORMATS, chatFormat } from "./runtime/chat-format.ts";
 export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { Beam, BeamSearchOptions } from "./runtime/beam-search.ts";
+export type { Choice, ChooseOptions, RankedChoice } from "./runtime/choose.ts";
 export type { Prompt } from "./runtime/engine.ts";
 export { evaluateChoices } from "./runtime/evaluation/choices.ts";
 export type { ChoiceCase, ChoiceOptions, ChoiceResult, ChoiceScore } from "./runtime/evaluation/choices.ts";
@@ -86,6 +88,7 @@ export type {
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
+  GuidanceOptions,
 } from "./runtime/generation.ts";
 export type { CheckpointSummary, TensorSummary } from "./runtime/inspect.ts";
 export type { LoadOptions } from "./runtime/load.ts";
@@ -100,6 +103,7 @@ export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
 export { Snapshot } from "./runtime/snapshot.ts";
 export type { SaveOptions } from "./runtime/snapshot.ts";
 export type { FileSource } from "./runtime/source.ts";
+export type { DrawnLogprob, TokenLogprob } from "./runtime/token-logprobs.ts";
 export type { TraceOptions } from "./runtime/trace.ts";
 export { diffTraces } from "./runtime/trace-difference.ts";
 export type {
@@ -125,13 +129,7 @@ export type { DryOptions, SequenceRepetitionOptions } from "./sampler/repeats.ts
 export type { Selector } from "./sampler/select.ts";
 export type { Sorter } from "./sampler/sorter.ts";
 export type { SamplerState } from "./sampler/state.ts";
-export type {
-  SamplerContext,
-  SamplerFunction,
-  SamplerStep,
-  SamplerSteps,
-  StepKind,
-} from "./sampler/step.ts";
+export type { SamplerContext, SamplerFunction, SamplerStep, SamplerSteps, StepKind } from "./sampler/step.ts";
 export { createByteTokenizer } from "./tokenizer/bytes.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { Utf8Decoder } from "./tokenizer/utf8.ts";

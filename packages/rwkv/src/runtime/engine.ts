@@ -105,6 +105,18 @@ export class Engine {
     );
   }
 
+  /** Ids that end a text where the caller names none. */
+  get defaultStopTokens(): readonly number[] {
+    const endOfText = this.tokenizer?.endOfText ?? null;
+    return endOfText === null ? [] : [endOfText];
+  }
+
+  /** World models have a few more rows than their vocabulary has ids; those must never be drawn. */
+  usedLogits(logits: Float32Array): Float32Array {
+    const nVocab = this.tokenizer?.nVocab ?? logits.length;
+    return nVocab < logits.length ? logits.subarray(0, nVocab) : logits;
+  }
+
   /** @throws UsageError for a model without a tokenizer */
   requireTokenizer(): Tokenizer {
     if (this.tokenizer !== null) return this.tokenizer;

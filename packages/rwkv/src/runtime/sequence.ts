@@ -76,6 +76,19 @@ export class Sequence {
     return this.#pendingToken !== null || this.#logits !== null;
   }
 
+  /** @throws UsageError if nothing was read yet */
+  requireContinuable(): void {
+    if (this.canContinue) return;
+    throw new UsageError(
+      "There is nothing to continue: give a prompt, or restore a session that has read something.",
+    );
+  }
+
+  /** Gives the slot back; the sequence must not be used afterwards. */
+  release(): void {
+    if (!this.engine.isDisposed) this.engine.program.releaseSlot(this.slot);
+  }
+
   fork(): Sequence {
     const copy = new Sequence(this.engine, this.engine.program.createSlot(this.slot), this.#initialState);
     copy.#nTokens = this.#nTokens;

@@ -89,7 +89,7 @@ export class Candidates {
   set(index: number, logit: number): void {
     const before = this.logits[index]!;
     this.logits[index] = logit;
-    const after = this.logits[index]!;
+    const after = this.logits[index];
     this.#totalWeight = null;
     if (!this.#isMaxKnown) return;
     if (after >= this.#maxLogit && after < Infinity) this.#maxLogit = after;

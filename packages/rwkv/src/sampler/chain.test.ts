@@ -272,7 +272,7 @@ describe("a chain of one's own", () => {
   test.each<[string, SamplerFunction, string]>([
     ["nan", (candidates) => void (candidates.logits[3] = NaN), "The step nan gave token 3 the logit NaN"],
     ["none", (candidates) => void (candidates.count = 0), "The step none left 0 candidates"],
-    ["more", (candidates) => void candidates.count++, "The step more left 61 candidates"],
+    ["more", (candidates) => (candidates.count += 1), "The step more left 61 candidates"],
     ["all", (candidates) => void candidates.logits.fill(-Infinity), "left no token that can be drawn"],
   ])("what a function leaves is checked: %s", (name, own, message) => {
     Object.defineProperty(own, "name", { value: name });

@@ -27,7 +27,7 @@ export interface DecodedState {
   readonly lastToken: number | null;
   readonly nGenerated: number;
   /** What a step of that name has kept, each entry once; null if nothing is there. */
-  valuesOf(name: string, length: number): Float64Array | null;
+  readonly valuesOf: (name: string, length: number) => Float64Array | null;
 }
 
 export function encodeState({ random, position, lastToken, nGenerated, steps }: SamplerParts): SamplerState {

@@ -34,7 +34,7 @@ export interface SamplerStep {
   /** @param state - the step's own numbers, saved with the chain; empty without `initialState` */
   apply(candidates: Candidates, context: SamplerContext, state: Float64Array): void;
   /** Called after the draw, with the place of the token drawn among the candidates that the last step left. */
-  drawn?(candidates: Candidates, index: number, state: Float64Array): void;
+  readonly drawn?: ((candidates: Candidates, index: number, state: Float64Array) => void) | undefined;
 }
 
 /**
