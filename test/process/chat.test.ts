@@ -162,7 +162,9 @@ describe("piped", () => {
     expect(first.code).toBe(0);
     const second = await chat(["/state"], "--state", state);
     const nRead = "User: One\n\nAssistant:".length + 8;
-    expect(second.stderr).toMatch(new RegExp(`^${nRead} tokens in a state of 0\\.0\\d MB; branch main, 0 messages`));
+    expect(second.stderr).toMatch(
+      new RegExp(`^${nRead} tokens in a state of 0\\.0\\d MB; branch main, 0 messages`),
+    );
   });
 
   test("a template in Jinja, and formats by name", async () => {
@@ -177,10 +179,23 @@ describe("piped", () => {
 
   test("/help names every command, and --help every option", async () => {
     const { stderr } = await chat(["/help"]);
-    const commands = ["retry", "undo", "edit", "save", "load", "fork", "state", "temp", "system", "export", "quit"];
+    const commands = [
+      "retry",
+      "undo",
+      "edit",
+      "save",
+      "load",
+      "fork",
+      "state",
+      "temp",
+      "system",
+      "export",
+      "quit",
+    ];
     for (const command of commands) expect(stderr).toContain(`/${command}`);
     const { stdout } = await rwkv(["chat", "--help"]);
-    for (const flag of ["--prompt", "--top-p", "--backend", "--lora", "--threads"]) expect(stdout).toContain(flag);
+    for (const flag of ["--prompt", "--top-p", "--backend", "--lora", "--threads"])
+      expect(stdout).toContain(flag);
   });
 
   test("wrong flags and files end it before anything is read", async () => {

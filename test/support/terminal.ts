@@ -75,7 +75,9 @@ export class Terminal {
         return fresh;
       }
       if (isOver) {
-        throw new Error(`the terminal never showed ${String(what)}, but ${JSON.stringify(fresh.slice(-500))}`);
+        throw new Error(
+          `the terminal never showed ${String(what)}, but ${JSON.stringify(fresh.slice(-500))}`,
+        );
       }
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, deadline - Date.now());

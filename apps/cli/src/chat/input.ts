@@ -20,15 +20,16 @@ export function openInput(): ChatInput {
 
 /** Each line is a message, unless it says that it goes on. */
 function pipedInput(): ChatInput {
-  const lines = createInterface({ input: process.stdin, crlfDelay: Infinity })[Symbol.asyncIterator]();
+  const pipe = createInterface({ input: process.stdin, crlfDelay: Infinity });
+  const lines: AsyncIterator<string, undefined> = pipe[Symbol.asyncIterator]();
   const joiner = new LineJoiner();
   return {
     isTerminal: false,
     async next() {
       for (;;) {
-        const { value, done } = await lines.next();
-        if (done === true) return joiner.isOpen ? joiner.flush() : null;
-        const message = joiner.push(value);
+        const line = await lines.next();
+        if (line.done === true) return joiner.isOpen ? joiner.flush() : null;
+        const message = joiner.push(line.value);
         if (message !== null) return message;
       }
     },

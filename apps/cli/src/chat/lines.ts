@@ -48,7 +48,7 @@ export function groupPasted(lines: readonly string[]): string[] {
   let isOpen = false;
   for (const line of lines) {
     const isCommand = line.startsWith("/");
-    if (isOpen && !isCommand) groups[groups.length - 1] += `\n${line}`;
+    if (isOpen && !isCommand) groups.push(`${groups.pop()!}\n${line}`);
     else groups.push(line);
     isOpen = !isCommand;
   }
