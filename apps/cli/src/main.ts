@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.ts";
+import { addChat } from "./commands/chat.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addEval } from "./commands/eval.ts";
@@ -43,6 +44,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     .exitOverride();
   for (const add of [
     addGenerate,
+    addChat,
     addTokenize,
     addInspect,
     addConvert,

@@ -6,6 +6,8 @@ import { THINK_MODES, type ChatMessage, type ChatTemplate, type ThinkMode } from
 /** Turns messages into the text that a model reads. */
 export interface ChatFormat {
   readonly name: string;
+  /** What it is made from; null for a template in Jinja. */
+  readonly template: ChatTemplate | null;
   /** Strings at which an answer has ended, beside the tokenizer's end of text. */
   readonly stop: readonly string[];
   /** The modes that `render` takes. */
@@ -24,6 +26,7 @@ export interface ChatFormat {
 export function templateFormat(template: ChatTemplate): ChatFormat {
   return {
     name: template.name,
+    template,
     stop: template.stop,
     thinkModes: THINK_MODES.filter((mode) => template.tails[mode] !== undefined),
     render: (messages, think) => renderChat(messages, template, think),

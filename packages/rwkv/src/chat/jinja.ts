@@ -51,6 +51,7 @@ export async function jinjaFormat(source: JinjaSource): Promise<ChatFormat> {
   };
   return {
     name: "jinja",
+    template: null,
     stop: stop === "" ? [] : [stop],
     thinkModes: source.template.includes("enable_thinking") ? THINK_MODES : ["off"],
     render,

@@ -33,7 +33,8 @@ export function parseChatPrompt(json: string, name: string): ChatPrompt {
     if (Array.isArray(fields["messages"])) {
       return { messages: messagesOf(fields["messages"], name), template: null };
     }
-    if (Array.isArray(fields["text"]) || typeof fields["intro"] === "string") return namedPrompt(fields, name);
+    if (Array.isArray(fields["text"]) || typeof fields["intro"] === "string")
+      return namedPrompt(fields, name);
   }
   throw new FormatError(
     `${name}: expected a list of messages {"role", "content"}, an object with "messages", or one with ` +
@@ -83,7 +84,11 @@ function templateOfNames(user: string, bot: string): ChatTemplate {
   return {
     ...WORLD_CHAT,
     name: "prompt file",
-    turns: { system: { label: "", lead: "", end: "\n\n" }, user: turn(`${user}:`), assistant: turn(`${bot}:`) },
+    turns: {
+      system: { label: "", lead: "", end: "\n\n" },
+      user: turn(`${user}:`),
+      assistant: turn(`${bot}:`),
+    },
     stop: [`\n\n${user}:`],
   };
 }

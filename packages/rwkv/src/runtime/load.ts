@@ -11,7 +11,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
 import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
 import type { JinjaSource } from "../chat/jinja.ts";
-import { findChatTemplate } from "./chat-template.ts";
+import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
 import { Model } from "./model.ts";

@@ -1,11 +1,11 @@
 // Which prompt format a model speaks: the caller's choice, or what the model says of itself.
 
-import { templateFormat, type ChatFormat } from "../chat/format.ts";
-import { CHAT_TEMPLATES, G1_CHAT, templateOfModel, WORLD_CHAT } from "../chat/formats.ts";
-import { jinjaFormat } from "../chat/jinja.ts";
-import { END_OF_TEXT, type ChatMessage, type ChatTemplate } from "../chat/template.ts";
-import { UsageError } from "../core/errors.ts";
-import type { Model } from "./model.ts";
+import { templateFormat, type ChatFormat } from "../../chat/format.ts";
+import { CHAT_TEMPLATES, G1_CHAT, templateOfModel, WORLD_CHAT } from "../../chat/formats.ts";
+import { jinjaFormat } from "../../chat/jinja.ts";
+import { END_OF_TEXT, type ChatMessage, type ChatTemplate } from "../../chat/template.ts";
+import { UsageError } from "../../core/errors.ts";
+import type { Model } from "../model.ts";
 
 /** Names that `chatFormat` takes: those of the templates, the model's own, or whatever fits best. */
 export const CHAT_FORMATS: readonly string[] = ["auto", ...CHAT_TEMPLATES.keys(), "jinja"];

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { bytesSource } from "../core/byte-source.ts";
-import type { Checkpoint, CheckpointFormat, MetadataValue } from "../formats/checkpoint.ts";
-import { findChatTemplate } from "./chat-template.ts";
-import type { OpenedFile } from "./source.ts";
+import { bytesSource } from "../../core/byte-source.ts";
+import type { Checkpoint, CheckpointFormat, MetadataValue } from "../../formats/checkpoint.ts";
+import { findChatTemplate } from "./find-template.ts";
+import type { OpenedFile } from "../source.ts";
 
 function checkpoint(format: CheckpointFormat, metadata: Record<string, MetadataValue> = {}): Checkpoint {
   return {

@@ -1,11 +1,11 @@
 // Finds the chat template that a model brings along: in the metadata of a GGUF, or beside safetensors in the files that the
 // Hugging Face hub knows.
 
-import type { JinjaSource } from "../chat/jinja.ts";
-import { FormatError } from "../core/errors.ts";
-import type { Checkpoint } from "../formats/checkpoint.ts";
-import { decodeFile, isRecord, parseJson } from "../tokenizer/json.ts";
-import { readAll, type OpenedFile } from "./source.ts";
+import type { JinjaSource } from "../../chat/jinja.ts";
+import { FormatError } from "../../core/errors.ts";
+import type { Checkpoint } from "../../formats/checkpoint.ts";
+import { decodeFile, isRecord, parseJson } from "../../tokenizer/json.ts";
+import { readAll, type OpenedFile } from "../source.ts";
 
 /** What a GGUF has in place of a template if its model speaks World chat. */
 const WORLD_KEYWORD = "rwkv-world";
