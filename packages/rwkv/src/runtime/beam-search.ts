@@ -80,7 +80,7 @@ export async function searchBeams(
   const reader = new LogprobReader();
   const timer = new PhaseTimer();
   const found: Found[] = [];
-  let live: Live[] = [{ sequence: await sequence.fork(), tokens: [], logProbability: 0, isGreedy: true }];
+  let live: Live[] = [{ sequence: sequence.fork(), tokens: [], logProbability: 0, isGreedy: true }];
   try {
     for (let nTokens = 1; live.length > 0; nTokens++) {
       signal?.throwIfAborted();
@@ -168,7 +168,7 @@ async function growInto(live: Live[], chosen: readonly Step[]): Promise<Live[]> 
         taken.add(step.parent);
         continue;
       }
-      next.push(grown(step, await step.parent.sequence.fork()));
+      next.push(grown(step, step.parent.sequence.fork()));
     }
   } catch (error) {
     for (const { sequence } of next) sequence.release();

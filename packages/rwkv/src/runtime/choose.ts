@@ -106,7 +106,7 @@ async function scoreForks(
   const before = (await sequence.settle())!;
   const forks: Sequence[] = [];
   try {
-    while (forks.length < continuations.length) forks.push(await sequence.fork());
+    while (forks.length < continuations.length) forks.push(sequence.fork());
     const scores = await Promise.allSettled(
       continuations.map((tokens, i) =>
         scoreContinuation(before, tokens, (rest) => forks[i]!.forward(rest, "all", { signal })),

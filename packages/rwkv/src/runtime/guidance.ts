@@ -35,7 +35,7 @@ export class Guide {
 
   /** A guide that begins where the sequence is now, before it reads its prompt. */
   static async fork(sequence: Sequence, scale: number): Promise<Guide> {
-    const fork = await sequence.fork();
+    const fork = sequence.fork();
     return new Guide({ sequence: fork, release: () => fork.release() }, scale);
   }
 
