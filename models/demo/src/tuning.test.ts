@@ -44,7 +44,8 @@ describe.skipIf(!HAS_WEIGHTS)("a task that the demo model does not know", () => 
     const weights = digest(MODEL_FILE);
     const config = readTrainConfig({ ...TUNINGS[mode], tokens: TOKENS[mode] }, folder);
     const { path } = await train(config);
-    const accuracy = mode === "state" ? await accuracyOf({}, path) : await accuracyOf({ lora: { file: path } });
+    const accuracy =
+      mode === "state" ? await accuracyOf({}, path) : await accuracyOf({ lora: { file: path } });
     expect(accuracy).toBeGreaterThanOrEqual(0.8);
     expect(digest(MODEL_FILE)).toBe(weights);
 
