@@ -10,7 +10,9 @@ import { tracePoints, type TracePoint } from "./trace-points.ts";
 import { weightRules } from "./weights/tables.ts";
 
 /** Handles without data. */
-function declarer(): TensorDeclarer & { make(kind: TensorKind, name: string, shape: readonly number[]): Tensor } {
+function declarer(): TensorDeclarer & {
+  make(kind: TensorKind, name: string, shape: readonly number[]): Tensor;
+} {
   let index = 0;
   const make = (
     kind: TensorKind,
@@ -75,8 +77,7 @@ const NAMES: Readonly<Record<RwkvVersion, { readonly att: string; readonly ffn: 
     ffn: FFN,
   },
   "7": {
-    att:
-      "ln xr xw xk xv xa xg state.shift r k v w a g v_gate v.mixed kk k.scaled wkv state.wkv ln_x bonus gated out x",
+    att: "ln xr xw xk xv xa xg state.shift r k v w a g v_gate v.mixed kk k.scaled wkv state.wkv ln_x bonus gated out x",
     ffn: "ln xk state.shift k k.relu_squared out x",
   },
 };
