@@ -182,7 +182,7 @@ function parseAbout(value: unknown, fileName: string): Pick<Trace, "origin" | "t
   const { version, origin = null, tokens = null } = value as Record<string, unknown>;
   if (version !== VERSION) {
     throw new UnsupportedError(
-      `${fileName}: a trace of version ${JSON.stringify(version) ?? "none"}; this engine reads version ${VERSION}.`,
+      `${fileName}: a trace of version ${version === undefined ? "none" : JSON.stringify(version)}; this engine reads version ${VERSION}.`,
     );
   }
   if (tokens !== null && !isCountList(tokens))

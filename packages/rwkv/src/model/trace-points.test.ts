@@ -112,10 +112,10 @@ test("a norm that is folded into the embedding has no value, a position embeddin
 });
 
 test("handles that no table knows are called as they are, and numbered when they are written again", () => {
-  const { make, scratch, state } = declarer();
-  const vector = make("weight", "blocks.4.att.new", [8]);
-  const [a, b] = [scratch("a", [8], "token"), scratch("novelty", [8], "token")];
-  const shift = state("blocks.4.attNews", [8], 0);
+  const builder = declarer();
+  const vector = builder.make("weight", "blocks.4.att.new", [8]);
+  const [a, b] = [builder.scratch("a", [8], "token"), builder.scratch("novelty", [8], "token")];
+  const shift = builder.state("blocks.4.attNews", [8], 0);
   const calls = record((ops) => {
     ops.tokenShift([b], a, shift, [vector]);
     ops.mul(b, a);
