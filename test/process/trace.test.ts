@@ -27,7 +27,6 @@ beforeAll(async () => {
   for (const [out, ...args] of [
     ["a.safetensors"],
     ["a.json"],
-    ["wasm.safetensors", "--threads", "1"],
     ["reference.safetensors", "--backend", "reference"],
     ["changed-trace.safetensors", "--model", CHANGED],
   ] as const) {
@@ -38,6 +37,9 @@ beforeAll(async () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`^${out}: \\d+ values, \\d+\\.\\d+ MB in f32; .+\\n$`));
   }
+  const wasm = ["trace", "--model", MODEL, "--tokens", TOKENS, "--out", "wasm.safetensors", "--threads", "1"];
+  const { stdout } = await rwkv(wasm, { cwd: folder.path, env: { RWKV_NATIVE: "0" } });
+  expect(stdout).toContain("cpu: WebAssembly");
 });
 afterAll(() => folder.remove());
 

@@ -104,7 +104,7 @@ function formatOf({ model, out }: TraceFlags): TraceFormat {
 
 async function stateOf(model: Model, file: string): Promise<Float32Array> {
   await using session = await model.restore(file);
-  return session.readState();
+  return await session.readState(); // before the session is disposed
 }
 
 async function writeFile(path: string, trace: Trace, format: TraceFormat): Promise<void> {
@@ -121,5 +121,6 @@ async function writeFile(path: string, trace: Trace, format: TraceFormat): Promi
 function summary(path: string, { origin, tensors }: Trace): string {
   let byteLength = 0;
   for (const { values } of tensors.values()) byteLength += values.byteLength;
-  return `${path}: ${tensors.size} values, ${megabytes(byteLength)} in f32; ${origin!.device}`;
+  const count = `${tensors.size} ${tensors.size === 1 ? "value" : "values"}`;
+  return `${path}: ${count}, ${megabytes(byteLength)} in f32; ${origin!.device}`;
 }

@@ -64,7 +64,11 @@ export async function writeTrace(sink: ByteSink, trace: Trace, format: TraceForm
   else {
     const { origin, tokens } = trace;
     const about = JSON.stringify({ version: VERSION, origin, tokens });
-    await writeSafetensors(sink, [...trace.tensors].map(toCheckpointTensor), new Map([[METADATA_KEY, about]]));
+    await writeSafetensors(
+      sink,
+      [...trace.tensors].map(toCheckpointTensor),
+      new Map([[METADATA_KEY, about]]),
+    );
   }
 }
 
@@ -178,10 +182,11 @@ function parseAbout(value: unknown, fileName: string): Pick<Trace, "origin" | "t
   const { version, origin = null, tokens = null } = value as Record<string, unknown>;
   if (version !== VERSION) {
     throw new UnsupportedError(
-      `${fileName}: a trace of version ${JSON.stringify(version) ?? "none"}; this engine reads version ${VERSION}.`,
+      `${fileName}: a trace of version ${version === undefined ? "none" : JSON.stringify(version)}; this engine reads version ${VERSION}.`,
     );
   }
-  if (tokens !== null && !isCountList(tokens)) throw damaged(fileName, `has "tokens" that are no list of ids`);
+  if (tokens !== null && !isCountList(tokens))
+    throw damaged(fileName, `has "tokens" that are no list of ids`);
   if (origin !== null && !isOrigin(origin)) {
     throw damaged(fileName, `has an "origin" that lacks fields or has wrong ones`);
   }
@@ -221,7 +226,8 @@ function toNumber(value: unknown, where: string): number {
 
 function isCountList(value: unknown): value is number[] {
   return (
-    Array.isArray(value) && value.every((count: unknown) => Number.isSafeInteger(count) && (count as number) >= 0)
+    Array.isArray(value) &&
+    value.every((count: unknown) => Number.isSafeInteger(count) && (count as number) >= 0)
   );
 }
 

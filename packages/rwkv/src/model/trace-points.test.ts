@@ -10,7 +10,9 @@ import { tracePoints, type TracePoint } from "./trace-points.ts";
 import { weightRules } from "./weights/tables.ts";
 
 /** Handles without data. */
-function declarer(): TensorDeclarer & { make(kind: TensorKind, name: string, shape: readonly number[]): Tensor } {
+function declarer(): TensorDeclarer & {
+  make(kind: TensorKind, name: string, shape: readonly number[]): Tensor;
+} {
   let index = 0;
   const make = (
     kind: TensorKind,
@@ -75,8 +77,7 @@ const NAMES: Readonly<Record<RwkvVersion, { readonly att: string; readonly ffn: 
     ffn: FFN,
   },
   "7": {
-    att:
-      "ln xr xw xk xv xa xg state.shift r k v w a g v_gate v.mixed kk k.scaled wkv state.wkv ln_x bonus gated out x",
+    att: "ln xr xw xk xv xa xg state.shift r k v w a g v_gate v.mixed kk k.scaled wkv state.wkv ln_x bonus gated out x",
     ffn: "ln xk state.shift k k.relu_squared out x",
   },
 };
@@ -111,10 +112,10 @@ test("a norm that is folded into the embedding has no value, a position embeddin
 });
 
 test("handles that no table knows are called as they are, and numbered when they are written again", () => {
-  const { make, scratch, state } = declarer();
-  const vector = make("weight", "blocks.4.att.new", [8]);
-  const [a, b] = [scratch("a", [8], "token"), scratch("novelty", [8], "token")];
-  const shift = state("blocks.4.attNews", [8], 0);
+  const builder = declarer();
+  const vector = builder.make("weight", "blocks.4.att.new", [8]);
+  const [a, b] = [builder.scratch("a", [8], "token"), builder.scratch("novelty", [8], "token")];
+  const shift = builder.state("blocks.4.attNews", [8], 0);
   const calls = record((ops) => {
     ops.tokenShift([b], a, shift, [vector]);
     ops.mul(b, a);

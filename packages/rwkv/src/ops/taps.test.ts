@@ -3,9 +3,14 @@ import type { OpCall } from "./signature.ts";
 import { withTaps } from "./taps.ts";
 import type { Tensor } from "./tensor.ts";
 
-const tensors = ["x", "y"].map(
-  (name, index): Tensor => ({ index, kind: "scratch", rows: "token", name, shape: [4], dtype: "f32" }),
-);
+const tensors = ["x", "y"].map((name, index): Tensor => ({
+  index,
+  kind: "scratch",
+  rows: "token",
+  name,
+  shape: [4],
+  dtype: "f32",
+}));
 const [x, y] = tensors as [Tensor, Tensor];
 const CALLS: readonly OpCall[] = [
   { op: "activate", out: y, x, f: "tanh" },

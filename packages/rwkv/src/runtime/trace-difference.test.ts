@@ -54,10 +54,23 @@ test("one changed number is found at its layer, name, token and index, wherever 
 });
 
 test("differences up to atol + rtol * |a| are none", () => {
-  const a = traceOf({ head: [[1, 3], [0, 100, -100]] });
-  const b = traceOf({ head: [[1, 3], [0.5, 101, -102]] });
+  const a = traceOf({
+    head: [
+      [1, 3],
+      [0, 100, -100],
+    ],
+  });
+  const b = traceOf({
+    head: [
+      [1, 3],
+      [0.5, 101, -102],
+    ],
+  });
   expect(diffTraces(a, b, { atol: 0.5 }).first).toMatchObject({ index: [1] });
-  expect(diffTraces(a, b, { atol: 0.5, rtol: 0.01 }).first).toMatchObject({ index: [2], values: [-100, -102] });
+  expect(diffTraces(a, b, { atol: 0.5, rtol: 0.01 }).first).toMatchObject({
+    index: [2],
+    values: [-100, -102],
+  });
   expect(diffTraces(a, b, { atol: 0.5, rtol: 0.02 })).toMatchObject({
     first: null,
     tensors: [{ nBeyond: 0, nElements: 3, maxDifference: 2 }],
@@ -96,14 +109,37 @@ test("names that only one has are told, and the others compared in the order of 
 });
 
 test("dimensions of 1 do not matter, and places are counted in the trace's own", () => {
-  const foreign = traceOf({ head: [[1, 2, 3], [1, 2, 3, 4, 5, 6]] }, null);
-  const own = traceOf({ head: [[2, 3], [1, 2, 3, 4, 5, 7]] });
+  const foreign = traceOf(
+    {
+      head: [
+        [1, 2, 3],
+        [1, 2, 3, 4, 5, 6],
+      ],
+    },
+    null,
+  );
+  const own = traceOf({
+    head: [
+      [2, 3],
+      [1, 2, 3, 4, 5, 7],
+    ],
+  });
   expect(diffTraces(foreign, own).first).toMatchObject({ token: 1, index: [2], values: [6, 7] });
 });
 
 test("other shapes, nothing in common and negative tolerances are refused", () => {
-  const a = traceOf({ head: [[2, 3], [1, 2, 3, 4, 5, 6]] });
-  const b = traceOf({ head: [[3, 2], [1, 2, 3, 4, 5, 6]] });
+  const a = traceOf({
+    head: [
+      [2, 3],
+      [1, 2, 3, 4, 5, 6],
+    ],
+  });
+  const b = traceOf({
+    head: [
+      [3, 2],
+      [1, 2, 3, 4, 5, 6],
+    ],
+  });
   expect(() => diffTraces(a, b)).toThrow("head is [2, 3] in the first trace and [3, 2] in the second");
   expect(() => diffTraces(a, traceOf({ emb: [[1], [1]] }))).toThrow(
     "no name in common: the first has head, the second emb",

@@ -83,9 +83,7 @@ function choosePoints(
     throw new UsageError(`Layer ${layer} is unknown to ${model}: its layers are 0 to ${config.nLayer - 1}.`);
   }
   const inLayers =
-    layers === undefined
-      ? points
-      : points.filter(({ layer }) => layer !== null && layers.includes(layer));
+    layers === undefined ? points : points.filter(({ layer }) => layer !== null && layers.includes(layer));
   const patterns = typeof names === "string" ? [names] : (names ?? ["*"]);
   const chosen = new Set<TracePoint>();
   for (const pattern of patterns) {

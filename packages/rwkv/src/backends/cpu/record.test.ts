@@ -60,7 +60,7 @@ interface Watched {
   readonly memories: WebAssembly.Memory[];
 }
 
-async function watched(replayer: Replayer, mostWeightBytes?: number): Promise<Watched> {
+function watched(replayer: Replayer, mostWeightBytes?: number): Watched {
   const memories: WebAssembly.Memory[] = [];
   const createMemory = (): WebAssembly.Memory => {
     const memory = replayer.createMemory();

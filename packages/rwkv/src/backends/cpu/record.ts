@@ -137,17 +137,10 @@ function encodePart(
   maxRows: number,
 ): EncodedPart {
   for (const { operands } of commands) weights.bringTo(memory, arena, operands);
-  const encoded = encodeProgram(
-    arena,
-    nTensors,
-    commands,
-    maxRows,
-    host.nThreads,
-    activations,
-    (tensor) =>
-      tensor.kind === "weight"
-        ? weights.placeIn(memory, tensor)
-        : { address: slots.offsetOf(tensor), layout: "rows" },
+  const encoded = encodeProgram(arena, nTensors, commands, maxRows, host.nThreads, activations, (tensor) =>
+    tensor.kind === "weight"
+      ? weights.placeIn(memory, tensor)
+      : { address: slots.offsetOf(tensor), layout: "rows" },
   );
   return { memory, encoded, commands };
 }
