@@ -2,10 +2,31 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { bytesSource } from "../../packages/rwkv/src/core/byte-source.ts";
+import { encodeSessionFile, type SessionFile } from "../../packages/rwkv/src/formats/session-file.ts";
+import { stateLayout } from "../../packages/rwkv/src/model/state.ts";
 import { loadModel, UsageError, type Model } from "../../packages/rwkv/src/node.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
 const TOKENS = Array.from({ length: 50 }, (_, i) => (i * 37 + 11) % 256);
+
+test("a saved session of the 0.4B shape takes less than 7 MB, and 3.5 MB in f16, with logits and all", async () => {
+  await using model = await loadModel(tinyModel(), { threads: 1 });
+  const shape = { ...model.config, nLayer: 24, nEmbd: 1024, heads: 16, headSize: 64 };
+  const file: SessionFile = {
+    header: {
+      fingerprint: model.info.fingerprint,
+      modelName: "rwkv7-g1-0.4b.pth",
+      nTokens: 1e9,
+      recentTokens: new Array<number>(1024).fill(65535),
+      pendingToken: null,
+      random: new Array<number>(100).fill(1),
+    },
+    state: new Float32Array(stateLayout(shape).nElements),
+    logits: new Float32Array(65536),
+  };
+  expect((await encodeSessionFile(file, "f32")).byteLength).toBeLessThan(7e6);
+  expect((await encodeSessionFile(file, "f16")).byteLength).toBeLessThan(3.5e6);
+});
 
 describe.each(["cpu", "reference"] as const)("on %s", (backend) => {
   let model: Model;

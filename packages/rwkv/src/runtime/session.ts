@@ -112,8 +112,16 @@ export class Session implements AsyncDisposable {
   }
 
   /** An independent session that continues from here. The state is copied when one of the two next reads, if ever. */
-  async fork(): Promise<Session> {
-    return this.#exclusively(() => Promise.resolve(new Session(this.#sequence.fork())));
+  fork(): Promise<Session> {
+    return new Promise((resolve) => {
+      // Done at once, so that several forks can be asked for together.
+      const release = this.#acquire();
+      try {
+        resolve(new Session(this.#sequence.fork()));
+      } finally {
+        release();
+      }
+    });
   }
 
   /** Back to the state the session was created with; nothing of what it read remains. */
