@@ -82,7 +82,8 @@ async function main(): Promise<void> {
   // The first turn warms up.
   for (let turn = 0; turn <= repeat; turn++) {
     let start = performance.now();
-    for (let i = 0; i < TOKENS_PER_TURN; i++) await session.forward([(turn * 7919 + i) % N_VOCAB], { target });
+    for (let i = 0; i < TOKENS_PER_TURN; i++)
+      await session.forward([(turn * 7919 + i) % N_VOCAB], { target });
     if (turn > 0) decodeMs.push((performance.now() - start) / TOKENS_PER_TURN);
     for (const { instance, row, draws } of cases) {
       start = performance.now();
@@ -100,11 +101,17 @@ async function main(): Promise<void> {
   print("Milliseconds per draw, and their share of that token:\n");
   print(
     markdownTable(
-      [["sampler", ...DISTRIBUTIONS.map(({ name }) => name)], ...SAMPLERS.map(([name]) => rowOf(name, costs))],
+      [
+        ["sampler", ...DISTRIBUTIONS.map(({ name }) => name)],
+        ...SAMPLERS.map(([name]) => rowOf(name, costs)),
+      ],
       1,
     ),
   );
-  writeResult("sampling.json", JSON.stringify({ machine, device, shape: shape!.name, dtype, token, costs }, null, 2));
+  writeResult(
+    "sampling.json",
+    JSON.stringify({ machine, device, shape: shape!.name, dtype, token, costs }, null, 2),
+  );
 }
 
 function begun(options: SamplingOptions): ReturnType<typeof createSampler> {
@@ -115,7 +122,10 @@ function begun(options: SamplingOptions): ReturnType<typeof createSampler> {
 
 function rowOf(sampler: string, costs: readonly Cost[]): string[] {
   const own = costs.filter((cost) => cost.sampler === sampler);
-  return [sampler, ...own.map(({ draw, share }) => `${draw.median.toFixed(2)} (${(100 * share).toFixed(1)} %)`)];
+  return [
+    sampler,
+    ...own.map(({ draw, share }) => `${draw.median.toFixed(2)} (${(100 * share).toFixed(1)} %)`),
+  ];
 }
 
 function logitsOf({ deviation, head, nHead }: (typeof DISTRIBUTIONS)[number]): Float32Array {

@@ -43,7 +43,8 @@ export function parseBias(text: string): Map<number, number> {
   return new Map(
     text.split(",").map((entry): [number, number] => {
       const [id, bias, ...rest] = entry.split("=");
-      if (bias === undefined || rest.length > 0) throw new InvalidArgumentError("Expected id=bias, joined by commas.");
+      if (bias === undefined || rest.length > 0)
+        throw new InvalidArgumentError("Expected id=bias, joined by commas.");
       return [parseCount(id!.trim()), bias.trim() === "-Infinity" ? -Infinity : parseNumber(bias)];
     }),
   );

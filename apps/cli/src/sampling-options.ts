@@ -43,7 +43,10 @@ export function addSamplingFlags(command: Command): Command {
     .option("--logit-bias <id=x,...>", "add to the logits of these tokens", parseBias)
     .option("--ban <ids>", "never draw these ids, joined by commas", parseIds)
     .option("--force <ids>", "begin the answer with these ids, joined by commas", parseIds)
-    .option("--sampler <chain>", 'a whole chain, such as "penalties(0.4, 0.4) | typical(0.9) | temperature(0.8)"')
+    .option(
+      "--sampler <chain>",
+      'a whole chain, such as "penalties(0.4, 0.4) | typical(0.9) | temperature(0.8)"',
+    )
     .option("-s, --seed <n>", "the same seed gives the same text (default: random)", parseCount);
 }
 

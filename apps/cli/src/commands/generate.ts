@@ -38,7 +38,11 @@ export function addGenerate(program: Command): void {
     .description("Continue a prompt. The text streams to stdout; with --json the result comes at the end.")
     .argument("<prompt>", 'text to continue; "-" reads stdin, "" continues --state')
     .option("-n, --max-tokens <n>", "most tokens to produce", parseCount)
-    .option("--beams <n>", "search for the likeliest text with n beams, in place of sampling", parsePositiveCount)
+    .option(
+      "--beams <n>",
+      "search for the likeliest text with n beams, in place of sampling",
+      parsePositiveCount,
+    )
     .option("--guidance <scale>", "steer away from the text of --negative; 1 changes nothing", parseNumber)
     .option("--negative <text>", "what stands in place of the prompt for --guidance")
     .option("--logprobs <n>", "with --json, tell log-probabilities and the n likeliest tokens", parseCount)
@@ -70,7 +74,9 @@ async function run(prompt: string, flags: GenerateFlags): Promise<void> {
   await withInterrupt(async ({ signal, check }) => {
     await using model = await loadFromFlags(flags, signal);
     const session = await (flags.state === undefined ? model.createSession() : model.restore(flags.state));
-    await (flags.beams === undefined ? sample(session, text, flags, signal) : search(session, text, flags, signal));
+    await (flags.beams === undefined
+      ? sample(session, text, flags, signal)
+      : search(session, text, flags, signal));
     if (flags.saveState !== undefined) await writeFileAtomically(flags.saveState, await session.save());
     check();
   });

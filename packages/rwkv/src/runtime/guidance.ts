@@ -52,7 +52,9 @@ export class Guide {
   /** @throws UsageError if there would be nothing to predict from after this negative prompt */
   requireContinuable(prompt: Prompt): void {
     if (prompt.length > 0 || this.#sequence.canContinue) return;
-    throw new UsageError("There is nothing to guide by: give a negative text, or a session that has read one.");
+    throw new UsageError(
+      "There is nothing to guide by: give a negative text, or a session that has read one.",
+    );
   }
 
   /**

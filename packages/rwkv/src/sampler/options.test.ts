@@ -1,6 +1,23 @@
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../core/errors.ts";
-import { ban, bias, dry, force, greedy, minP, mirostat, mirostat1, penalties, repetition, sequenceRepetition, tailFree, temperature, topP, typical, xtc } from "./all-steps.ts";
+import {
+  ban,
+  bias,
+  dry,
+  force,
+  greedy,
+  minP,
+  mirostat,
+  mirostat1,
+  penalties,
+  repetition,
+  sequenceRepetition,
+  tailFree,
+  temperature,
+  topP,
+  typical,
+  xtc,
+} from "./all-steps.ts";
 import { createChain, type Sampler } from "./chain.ts";
 import { createSampler, type SamplingOptions } from "./options.ts";
 import type { SamplerSteps } from "./step.ts";

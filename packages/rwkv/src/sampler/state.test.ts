@@ -1,6 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../core/errors.ts";
-import { dry, force, mirostat, mirostat1, penalties, repetition, sequenceRepetition, temperature } from "./all-steps.ts";
+import {
+  dry,
+  force,
+  mirostat,
+  mirostat1,
+  penalties,
+  repetition,
+  sequenceRepetition,
+  temperature,
+} from "./all-steps.ts";
 import { createChain } from "./chain.ts";
 import type { SamplerSteps } from "./step.ts";
 import { someLogits } from "./testing.ts";
