@@ -254,9 +254,11 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   /** Reads the prompt, and the negative one beside it. Returns the rows of the prompt. */
   async #read(prompt: Prompt, guide: Guide | null): Promise<number> {
     const { signal, onProgress, guidance } = this.#options;
+    const negative =
+      guidance === undefined || this.#lendNegative !== null ? "" : (guidance.negative as Prompt);
+    guide?.requireContinuable(negative);
     const own = prompt.length > 0 ? this.#sequence.read(prompt, { signal, onProgress }) : Promise.resolve(0);
     if (guide === null) return own;
-    const negative = this.#lendNegative === null ? (guidance!.negative as Prompt) : "";
     return guide.readAlong(own, negative, { signal });
   }
 }

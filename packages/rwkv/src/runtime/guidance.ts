@@ -49,6 +49,14 @@ export class Guide {
     );
   }
 
+  /** @throws UsageError if there would be nothing to predict from after this negative prompt */
+  requireContinuable(prompt: Prompt): void {
+    if (prompt.length > 0 || this.#sequence.canContinue) return;
+    throw new UsageError(
+      "There is nothing to guide by: give a negative text, or a session that has read one.",
+    );
+  }
+
   /**
    * Reads the negative prompt while the sequence reads its own.
    * @param own - the other read, begun just now, so that they share steps
