@@ -176,15 +176,14 @@ async function newConversation(model: Model, start: ChatStart): Promise<Conversa
       : parseChatPrompt(new TextDecoder().decode(await readBytes(promptFile)), promptFile);
   const format = await formatOf(model, start);
   const isChosen = start.templateFile !== undefined || start.format !== "auto";
-  const conversation = await Conversation.create(model, {
+  return Conversation.create(model, {
     format: prompt.template === null || isChosen ? format : templateFormat(prompt.template),
     messages: withSystem(prompt.messages, system),
     session: stateFile === undefined ? undefined : await model.restore(stateFile),
+    think,
     startToken,
     seed,
   });
-  conversation.think = think;
-  return conversation;
 }
 
 async function formatOf(model: Model, { format, templateFile }: ChatStart): Promise<ChatFormat> {
