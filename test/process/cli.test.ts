@@ -153,6 +153,21 @@ describe("logits", () => {
     expect(continued.logits).toEqual(whole.logits.slice(3 * 256));
   });
 
+  test("--state-dtype f16 halves the saved state, --any-state takes that of another model of the same sizes", async () => {
+    const [exact, half, other] = [at("exact.state"), at("half-bytes.state"), at("other.safetensors")];
+    await logits("--tokens", "1,2,3", "--save-state", exact);
+    await logits("--tokens", "1,2,3", "--save-state", half, "--state-dtype", "f16");
+    const ratio = readFileSync(half).length / readFileSync(exact).length;
+    expect(ratio).toBeGreaterThan(0.5);
+    expect(ratio).toBeLessThan(0.52);
+    await logits("--tokens", "4", "--state", half);
+    const args = ["logits", "--model", other, "--tokens", "4", "--json", "--state", exact];
+    const refused = await rwkv(args);
+    expect([refused.code, refused.stdout]).toEqual([2, ""]);
+    expect(refused.stderr).toMatch(/A state continues only on its own model/);
+    expect((await rwkv([...args, "--any-state"])).code).toBe(0);
+  });
+
   test("--out writes little-endian f32 and nothing to stdout", async () => {
     const out = at("rows.f32");
     const { code, stdout } = await rwkv([

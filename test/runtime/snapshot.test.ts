@@ -75,5 +75,16 @@ describe.each(["cpu", "reference"] as const)("on %s", (backend) => {
     await expect(stranger.rewind(snapshot)).rejects.toBeInstanceOf(UsageError);
     await expect(other.createSession({ snapshot })).rejects.toBeInstanceOf(UsageError);
     expect(await stranger.save()).toEqual(before);
+    const saved = await snapshot.save();
+    await expect(other.restore(saved)).rejects.toThrow(/allowOtherModel/);
+    await using taken = await other.createSession({ snapshot, allowOtherModel: true });
+    await using restored = await other.restore(saved, { allowOtherModel: true });
+    expect(await taken.save()).toEqual(await restored.save());
+    expect((await taken.snapshot()).fingerprint).toBe(other.info.fingerprint);
+    expect(await taken.forward([3])).not.toEqual(want);
+    await using deeper = await loadModel(tinyModel({ layers: 3 }), { backend });
+    await expect(deeper.createSession({ snapshot, allowOtherModel: true })).rejects.toThrow(
+      /sizes are others/,
+    );
   });
 });

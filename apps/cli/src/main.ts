@@ -11,6 +11,7 @@ import { addInspect } from "./commands/inspect.ts";
 import { addLogits } from "./commands/logits.ts";
 import { addQuantize } from "./commands/quantize.ts";
 import { addTokenize } from "./commands/tokenize.ts";
+import { addTrace } from "./commands/trace.ts";
 import { addTrain } from "./commands/train.ts";
 import { EXIT, exitCodeOf, Interrupted, reportError } from "./errors.ts";
 import { ClosedPipe } from "./output.ts";
@@ -31,7 +32,7 @@ Environment:
   RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2, avx512 or neon chooses
   NO_COLOR    if set, no colours
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failure (of trace diff: they part), 2 wrong usage, 130 interrupted.
 Results go to stdout, everything else to stderr.`;
 
 /** Runs one command line and sets the process's exit code; never throws. */
@@ -52,13 +53,16 @@ export async function main(argv: readonly string[]): Promise<void> {
     addCompare,
     addEval,
     addLogits,
+    addTrace,
     addTrain,
     addBench,
   ]) {
     add(program);
   }
   // Subcommands inherit these from their parent only if told so.
-  for (const command of program.commands) command.copyInheritedSettings(program);
+  for (const command of program.commands) {
+    for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
+  }
   try {
     await program.parseAsync(argv);
   } catch (error) {

@@ -48,10 +48,19 @@ export type { ErrorCode } from "./core/errors.ts";
 export type { WeightLayout } from "./core/layout.ts";
 export type { Logger } from "./core/logger.ts";
 export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";
+export type { SessionDType } from "./formats/session-file.ts";
+export { writeTrace } from "./formats/trace-file.ts";
+export type { Trace, TraceFormat, TraceOrigin, TraceTensor } from "./formats/trace-file.ts";
 export type { AdapterContents, LoraFactors, TrainedTensor } from "./model/adapter/export.ts";
 export type { ModelConfig } from "./model/config.ts";
 export type { DTypePolicy } from "./model/policy.ts";
+export { combineStates, interpolateStates, mergeStates } from "./model/state-arithmetic.ts";
+export type { StateTerm } from "./model/state-arithmetic.ts";
+export { cosineSimilarity, stateEmbedding } from "./model/state-embedding.ts";
+export type { StateEmbeddingOptions } from "./model/state-embedding.ts";
 export type { StateTensor } from "./model/state.ts";
+export { stateView } from "./model/state-view.ts";
+export type { LayerStateView, StateOwner } from "./model/state-view.ts";
 export type { StateOrientation } from "./model/weights/orientation.ts";
 export { writeAdapter } from "./runtime/adapter.ts";
 export type { LoraOptions, WriteAdapterOptions } from "./runtime/adapter.ts";
@@ -67,6 +76,8 @@ export type { ConversationOptions, SayOptions } from "./runtime/chat/conversatio
 export type { CompareOptions, CompareProgress, Comparison, WeightDifference } from "./runtime/compare.ts";
 export { CONVERT_DTYPES } from "./runtime/convert.ts";
 export type { ConvertDType, ConvertFormat, ConvertOptions } from "./runtime/convert.ts";
+export type { Beam, BeamSearchOptions } from "./runtime/beam-search.ts";
+export type { Choice, ChooseOptions, RankedChoice } from "./runtime/choose.ts";
 export type { Prompt } from "./runtime/engine.ts";
 export { evaluateChoices } from "./runtime/evaluation/choices.ts";
 export type { ChoiceCase, ChoiceOptions, ChoiceResult, ChoiceScore } from "./runtime/evaluation/choices.ts";
@@ -85,6 +96,7 @@ export type {
   GenerationChunk,
   GenerationResult,
   GenerationTimings,
+  GuidanceOptions,
 } from "./runtime/generation.ts";
 export type { CheckpointSummary, TensorSummary } from "./runtime/inspect.ts";
 export type { LoadOptions } from "./runtime/load.ts";
@@ -97,11 +109,35 @@ export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";
 export type { AppendOptions, ForwardOptions } from "./runtime/session.ts";
 export { Snapshot } from "./runtime/snapshot.ts";
+export type { SaveOptions } from "./runtime/snapshot.ts";
 export type { FileSource } from "./runtime/source.ts";
+export type { DrawnLogprob, TokenLogprob } from "./runtime/token-logprobs.ts";
+export type { TraceOptions } from "./runtime/trace.ts";
+export { diffTraces } from "./runtime/trace-difference.ts";
+export type {
+  TraceDifference,
+  TracePlace,
+  TraceTensorDifference,
+  TraceTolerance,
+} from "./runtime/trace-difference.ts";
 export { writeTunedState } from "./runtime/tuned-state.ts";
 export type { WriteTunedStateOptions } from "./runtime/tuned-state.ts";
-export { createSampler } from "./sampler/chain.ts";
-export type { Sampler, SamplerState, SamplingOptions } from "./sampler/chain.ts";
+export * as steps from "./sampler/all-steps.ts";
+export type { LogitBias } from "./sampler/bias.ts";
+export type { Candidates } from "./sampler/candidates.ts";
+export { createChain } from "./sampler/chain.ts";
+export type { Sampler } from "./sampler/chain.ts";
+export type { History, TokenValues } from "./sampler/history.ts";
+export { createSampler } from "./sampler/options.ts";
+export type { MirostatOptions, SamplingOptions, XtcOptions } from "./sampler/options.ts";
+export { parseChain } from "./sampler/parse.ts";
+export type { PenaltyOptions } from "./sampler/penalties.ts";
+export type { Random, RandomState } from "./sampler/random.ts";
+export type { DryOptions, SequenceRepetitionOptions } from "./sampler/repeats.ts";
+export type { Selector } from "./sampler/select.ts";
+export type { Sorter } from "./sampler/sorter.ts";
+export type { SamplerState } from "./sampler/state.ts";
+export type { SamplerContext, SamplerFunction, SamplerStep, SamplerSteps, StepKind } from "./sampler/step.ts";
 export { createByteTokenizer } from "./tokenizer/bytes.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { Utf8Decoder } from "./tokenizer/utf8.ts";

@@ -14,9 +14,9 @@ import {
 } from "../options.ts";
 import { readStdin, writeLine, writeOut } from "../output.ts";
 import { createProgressBar } from "../progress.ts";
-import { writeFileAtomically } from "../write-file.ts";
+import { addStateFlags, saveFromFlags, sessionFromFlags, type StateFlags } from "../state-flags.ts";
 
-interface GenerateFlags extends ModelFlags {
+interface GenerateFlags extends ModelFlags, StateFlags {
   readonly maxTokens?: number;
   readonly temperature?: number;
   readonly topP?: number;
@@ -25,8 +25,6 @@ interface GenerateFlags extends ModelFlags {
   readonly stop?: string[];
   readonly stopTokens?: number[];
   readonly echo?: boolean;
-  readonly state?: string;
-  readonly saveState?: string;
   readonly json?: boolean;
 }
 
@@ -47,10 +45,9 @@ export function addGenerate(program: Command): void {
     .option("--stop <text>", "end before this text; may be given more than once", collect)
     .option("--stop-tokens <ids>", "ids that end the text, joined by commas (default: end of text)", parseIds)
     .option("--echo", "print the prompt too")
-    .option("--state <file>", "start from a saved session or a tuned time_state")
-    .option("--save-state <file>", "save the session at the end, also when interrupted")
     .option("--json", "print text, tokens, finishReason, usage and timings as JSON")
     .action((prompt: string, flags: GenerateFlags) => run(prompt, flags));
+  addStateFlags(command, "at the end, also when interrupted");
   addModelFlags(command).addHelpText(
     "after",
     `
@@ -68,7 +65,7 @@ async function run(prompt: string, flags: GenerateFlags): Promise<void> {
   const text = prompt === "-" ? new TextDecoder().decode(await readStdin()) : prompt;
   await withInterrupt(async ({ signal, check }) => {
     await using model = await loadFromFlags(flags, signal);
-    const session = await (flags.state === undefined ? model.createSession() : model.restore(flags.state));
+    const session = await sessionFromFlags(model, flags);
     const bar = createProgressBar("reading", flags.quiet === true);
     const generation = session.generate(text, {
       maxTokens: flags.maxTokens,
@@ -89,7 +86,7 @@ async function run(prompt: string, flags: GenerateFlags): Promise<void> {
     });
     if (flags.json === true) await printResult(generation);
     else await stream(generation);
-    if (flags.saveState !== undefined) await writeFileAtomically(flags.saveState, await session.save());
+    await saveFromFlags(session, flags);
     check();
   });
 }

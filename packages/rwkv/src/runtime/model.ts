@@ -1,20 +1,21 @@
 // A loaded model: what it is, and the sessions that run on it.
 
 import type { JinjaSource } from "../chat/jinja.ts";
-import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
+import type { Trace } from "../formats/trace-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout, type StateTensor } from "../model/state.ts";
 import { tunedState } from "../model/tuned-state.ts";
 import type { StateOrientation } from "../model/weights/orientation.ts";
 import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Prompt } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
 import { Session } from "./session.ts";
 import { Snapshot } from "./snapshot.ts";
 import { openFile, readAll, withOpened, type FileSource } from "./source.ts";
+import { trace, traceNames, type TraceOptions } from "./trace.ts";
 
 /** What runs the model, and how. */
 export interface ModelInfo {
@@ -48,6 +49,8 @@ export interface SessionOptions {
   readonly initialState?: Float32Array | undefined;
   /** Where to go on from, made by any session of the model. `reset` does not return to it. */
   readonly snapshot?: Snapshot | undefined;
+  /** Takes a snapshot of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
 }
 
 /** How a state is read. */
@@ -57,6 +60,8 @@ export interface RestoreOptions {
    * for .pth and `key-value` for safetensors, as most programs write them.
    */
   readonly orientation?: StateOrientation | undefined;
+  /** Takes a saved session of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -89,15 +94,10 @@ export class Model implements AsyncDisposable {
    * @throws UsageError if `initialState` has the wrong length or `snapshot` is of another model
    * @throws DeviceError if there is no memory for one more state
    */
-  async createSession({ initialState, snapshot }: SessionOptions = {}): Promise<Session> {
-    const { stateElements } = this.#engine.program;
-    if (initialState !== undefined && initialState.length !== stateElements) {
-      throw new UsageError(
-        `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
-      );
-    }
+  async createSession({ initialState, snapshot, allowOtherModel }: SessionOptions = {}): Promise<Session> {
+    this.#engine.checkState(initialState);
     const start = initialState?.slice() ?? this.#engine.initialState;
-    return new Session(await Sequence.create(this.#engine, start, snapshot));
+    return new Session(await Sequence.create(this.#engine, start, snapshot, allowOtherModel));
   }
 
   /**
@@ -119,11 +119,35 @@ export class Model implements AsyncDisposable {
         return await this.createSession({ initialState });
       }
       const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);
-      this.#engine.checkSnapshot(saved.header, source.name);
-      return await this.createSession({ snapshot: new Snapshot(saved) });
+      const { allowOtherModel = false } = options;
+      this.#engine.checkSnapshot(saved, source.name, allowOtherModel);
+      return await this.createSession({ snapshot: new Snapshot(saved), allowOtherModel });
     } finally {
       await source.close();
     }
+  }
+
+  /**
+   * Reads a prompt and keeps values from inside the forward pass, and the states after the last token, as f32. What it
+   * copies is recorded for this call alone; sessions and their speed are as without it, and the logits (`head`) are the bits
+   * that a session gets. The names stand in docs/trace.md.
+   * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
+   * @throws UsageError for a name or layer that the model does not have (the message lists what there is), an empty prompt,
+   * text without a tokenizer, an unknown id, an initial state of another length, or if the model has been disposed
+   * @throws UnsupportedError if the backend cannot look inside a step
+   * @throws DeviceError if there is no memory
+   * @throws the signal's reason if aborted
+   */
+  async trace(prompt: Prompt, options: TraceOptions = {}): Promise<Trace> {
+    return trace(this.#engine, this.info, prompt, options);
+  }
+
+  /**
+   * The names of all values that `trace` keeps, in order of computation.
+   * @throws UsageError if the model has been disposed, UnsupportedError as `trace`
+   */
+  traceNames(): string[] {
+    return traceNames(this.#engine);
   }
 
   /**

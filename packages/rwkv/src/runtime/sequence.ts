@@ -49,11 +49,12 @@ export class Sequence {
     engine: Engine,
     initialState: Float32Array | null,
     snapshot?: Snapshot,
+    allowOtherModel = false,
   ): Promise<Sequence> {
     engine.checkAlive();
     const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
     try {
-      if (snapshot !== undefined) await sequence.rewind(snapshot);
+      if (snapshot !== undefined) await sequence.rewind(snapshot, allowOtherModel);
       else if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
     } catch (error) {
       if (!engine.isDisposed) engine.program.releaseSlot(sequence.slot);
@@ -75,10 +76,21 @@ export class Sequence {
     return this.#pendingToken !== null || this.#logits !== null;
   }
 
-  async fork(): Promise<Sequence> {
-    const { program } = this.engine;
-    const copy = new Sequence(this.engine, program.createSlot(), this.#initialState);
-    await program.copySlot(copy.slot, this.slot);
+  /** @throws UsageError if nothing was read yet */
+  requireContinuable(): void {
+    if (this.canContinue) return;
+    throw new UsageError(
+      "There is nothing to continue: give a prompt, or restore a session that has read something.",
+    );
+  }
+
+  /** Gives the slot back; the sequence must not be used afterwards. */
+  release(): void {
+    if (!this.engine.isDisposed) this.engine.program.releaseSlot(this.slot);
+  }
+
+  fork(): Sequence {
+    const copy = new Sequence(this.engine, this.engine.program.createSlot(this.slot), this.#initialState);
     copy.#nTokens = this.#nTokens;
     copy.#recentTokens = this.#recentTokens.slice(-RECENT_TOKENS);
     copy.#pendingToken = this.#pendingToken;
@@ -105,8 +117,6 @@ export class Sequence {
       header: {
         fingerprint: this.engine.fingerprint,
         modelName: this.engine.name,
-        stateElements: state.length,
-        logitElements: this.#logits?.length ?? 0,
         nTokens: this.#nTokens,
         recentTokens: this.recentTokens,
         pendingToken: this.#pendingToken,
@@ -119,10 +129,12 @@ export class Sequence {
 
   /**
    * Continues from the snapshot from now on.
+   * @param allowOtherModel - whether one of another model of the same sizes will do
    * @throws UsageError if it is of another model; the sequence is then as before
    */
-  async rewind({ contents: { header, state, logits } }: Snapshot): Promise<void> {
-    this.engine.checkSnapshot(header, "The snapshot");
+  async rewind({ contents }: Snapshot, allowOtherModel = false): Promise<void> {
+    this.engine.checkSnapshot(contents, "The snapshot", allowOtherModel);
+    const { header, state, logits } = contents;
     await this.engine.program.writeSlot(this.slot, state);
     this.#nTokens = header.nTokens;
     this.#recentTokens = [...header.recentTokens];
@@ -243,9 +255,8 @@ export class Sequence {
     const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
     // Only a read that a signal can stop half-way, or a callback fail, may have to be undone.
     const canFail = onProgress !== undefined || (signal !== undefined && input.nRows > 1);
-    const backup = canFail ? program.createSlot() : null;
+    const backup = canFail ? program.createSlot(this.slot) : null;
     try {
-      if (backup !== null) await program.copySlot(backup, this.slot);
       await scheduler.submit({
         slot: this.slot,
         nRows: input.nRows,

@@ -1,6 +1,12 @@
 // A session at a point, as a value: what it takes to go on from there, in any session of the model, to the bit.
 
-import { encodeSessionFile, type SessionFile } from "../formats/session-file.ts";
+import { encodeSessionFile, type SessionDType, type SessionFile } from "../formats/session-file.ts";
+
+/** How a session is saved. */
+export interface SaveOptions {
+  /** Of the state. `f16` halves the bytes and rounds: what follows is then close to, not equal to, going on. Default `f32`. */
+  readonly dtype?: SessionDType | undefined;
+}
 
 /**
  * What a session had read and would do next, at one moment. Made by `session.snapshot`, taken by `session.rewind` and
@@ -32,8 +38,11 @@ export class Snapshot {
     return this.contents.header.recentTokens;
   }
 
-  /** The same bytes as `session.save` gave at that moment, for `model.restore` in any process. */
-  save(): Promise<Uint8Array<ArrayBuffer>> {
-    return encodeSessionFile(this.contents);
+  /**
+   * The bytes that `session.save` gave at that moment, for `model.restore` in any process.
+   * @throws UsageError if a number of the state is too large for f16
+   */
+  save({ dtype = "f32" }: SaveOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    return encodeSessionFile(this.contents, dtype);
   }
 }

@@ -1,15 +1,28 @@
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../core/errors.ts";
-import { createChain, createSampler, type SamplingOptions } from "./chain.ts";
+import {
+  ban,
+  bias,
+  dry,
+  force,
+  greedy,
+  minP,
+  mirostat,
+  mirostat1,
+  penalties,
+  repetition,
+  sequenceRepetition,
+  tailFree,
+  temperature,
+  topP,
+  typical,
+  xtc,
+} from "./all-steps.ts";
+import { createChain, type Sampler } from "./chain.ts";
+import { createSampler, type SamplingOptions } from "./options.ts";
 import { Random } from "./random.ts";
-import { temperature, topP } from "./steps.ts";
-
-const DRAWS = 100_000;
-
-function someLogits(nVocab: number, spread: number): Float32Array {
-  const random = Random.fromSeed(7);
-  return Float32Array.from({ length: nVocab }, () => (random.nextUnit() - 0.5) * spread);
-}
+import type { SamplerFunction, SamplerSteps } from "./step.ts";
+import { countDraws, DRAWS, expectDrawsFrom, someLogits } from "./testing.ts";
 
 /** The distribution the official sampler draws from, by its own recipe: sort, cut, keep, power, normalise. */
 function officialDistribution(
@@ -40,28 +53,6 @@ function officialDistribution(
   probs = probs.map((prob) => prob ** (1 / t));
   normalise();
   return probs;
-}
-
-/** Pearson's statistic of the draws; its mean is the degrees of freedom, its variance twice that. */
-function expectDrawsFrom(probs: readonly number[], counts: readonly number[]): void {
-  let statistic = 0;
-  let freedom = -1;
-  probs.forEach((prob, id) => {
-    const expected = prob * DRAWS;
-    if (prob === 0) {
-      expect(counts[id], `draws of token ${id}, which has no probability`).toBe(0);
-    } else if (expected >= 5) {
-      statistic += (counts[id]! - expected) ** 2 / expected;
-      freedom++;
-    }
-  });
-  if (freedom > 0) expect(statistic).toBeLessThan(freedom + 4 * Math.sqrt(2 * freedom));
-}
-
-function countDraws(logits: Float32Array, sample: (logits: Float32Array) => number): number[] {
-  const counts = new Array<number>(logits.length).fill(0);
-  for (let i = 0; i < DRAWS; i++) counts[sample(logits)]!++;
-  return counts;
 }
 
 describe("100,000 draws are distributed as the official sampler's", () => {
@@ -228,5 +219,234 @@ describe("options out of range are refused by name", () => {
     const plain = createSampler({ topP: 1, seed: 7 });
     const off = createSampler({ temperature: 1, topK: 0, topP: 1.5, seed: 7 });
     for (let i = 0; i < 50; i++) expect(off.sample(logits)).toBe(plain.sample(logits));
+  });
+});
+
+describe("a chain of one's own", () => {
+  const logits = someLogits(60, 6);
+  const draws = (steps: SamplerSteps, n = 60): number[] => {
+    const chain = createChain(steps, 7);
+    return Array.from({ length: n }, () => chain.sample(logits));
+  };
+
+  test("functions are steps too: they change logits, or move what they keep to the front", () => {
+    const onlyEven: SamplerFunction = (candidates) => {
+      let kept = 0;
+      for (let i = 0; i < candidates.count; i++) {
+        if (candidates.ids[i]! % 2 === 1) continue;
+        candidates.ids[kept] = candidates.ids[i]!;
+        candidates.logits[kept++] = candidates.logits[i]!;
+      }
+      candidates.count = kept;
+    };
+    const masks: SamplerFunction = ({ ids, logits: values, count }) => {
+      for (let i = 0; i < count; i++) if (ids[i]! % 2 === 1) values[i] = -Infinity;
+    };
+    const odd = Array.from({ length: 30 }, (_, i) => 2 * i + 1);
+    for (const own of [onlyEven, masks]) {
+      expect(draws([own, topP(0.9), temperature(0.7)])).toEqual(
+        draws([ban(odd), topP(0.9), temperature(0.7)]),
+      );
+    }
+  });
+
+  test("functions see the tokens before: the last are those drawn here", () => {
+    const seen: number[][] = [];
+    const chain = createChain(
+      [
+        (_, { history }) => {
+          seen.push(Array.from({ length: history.count }, (__, age) => history.recent(age)).reverse());
+        },
+      ],
+      7,
+    );
+    chain.begin([4, 5]);
+    const drawn = [0, 1, 2].map(() => chain.sample(logits));
+    expect(seen).toEqual([
+      [4, 5],
+      [4, 5, drawn[0]],
+      [4, 5, drawn[0], drawn[1]],
+    ]);
+  });
+
+  test.each<[string, SamplerFunction, string]>([
+    ["nan", (candidates) => void (candidates.logits[3] = NaN), "The step nan gave token 3 the logit NaN"],
+    ["none", (candidates) => void (candidates.count = 0), "The step none left 0 candidates"],
+    ["more", (candidates) => (candidates.count += 1), "The step more left 61 candidates"],
+    ["all", (candidates) => void candidates.logits.fill(-Infinity), "left no token that can be drawn"],
+  ])("what a function leaves is checked: %s", (name, own, message) => {
+    Object.defineProperty(own, "name", { value: name });
+    expect(() => draws([own])).toThrow(UsageError);
+    expect(() => draws([own])).toThrow(message);
+  });
+
+  test("banning every token, or forcing a banned one, is refused", () => {
+    expect(() => draws([ban(logits.map((_, id) => id) as unknown as number[])])).toThrow(
+      "left no token that can be drawn",
+    );
+    expect(() => draws([ban([3]), force([3])])).toThrow("Token 3 is forced, but it cannot be drawn");
+    expect(() => draws([force([99])])).toThrow("Token 99 is forced");
+    expect(() => draws([bias({ 3: 3e38, 4: 3e38 }), bias({ 3: 3e38 })])).toThrow("made a logit Infinity");
+  });
+
+  test.each<[SamplerSteps, string]>([
+    [[greedy(), topP(0.5)], "top-p comes after greedy, which leaves one token"],
+    [[topP(0.5), mirostat()], "mirostat and top-p do not go together"],
+    [[mirostat1(), xtc()], "mirostat-1 and xtc do not go together"],
+    [[mirostat(), temperature(2)], "temperature comes after mirostat"],
+    [[mirostat(), mirostat()], "mirostat comes after mirostat"],
+    [[mirostat(), greedy()], "greedy comes after mirostat"],
+  ])("steps that contradict each other are refused (%#)", (steps, message) => {
+    expect(() => createChain(steps)).toThrow(UsageError);
+    expect(() => createChain(steps)).toThrow(message);
+  });
+
+  test("one list of steps serves several chains, each with a state of its own", () => {
+    const steps = [temperature(1.2), mirostat(3, 0.5)];
+    const want = draws(steps);
+    const [a, b] = [createChain(steps, 7), createChain(steps, 8)];
+    const got = want.map(() => {
+      b.sample(logits);
+      return a.sample(logits);
+    });
+    expect(got).toEqual(want);
+  });
+});
+
+describe("going on elsewhere", () => {
+  const logits = someLogits(60, 6);
+  const STEPS: SamplerSteps = [
+    force([5, 6, 7]),
+    penalties({ presence: 0.5, frequency: 0.5 }),
+    repetition(1.3),
+    dry({ allowedLength: 1 }),
+    sequenceRepetition({ flat: 1, minLength: 2 }),
+    mirostat(3, 0.3),
+  ];
+
+  test("a chain restored after any number of draws gives the tokens of one that was never stopped", () => {
+    const whole = createChain(STEPS, 7);
+    const prompt = [1, 2, 3, 1, 2];
+    whole.begin(prompt);
+    const want = Array.from({ length: 2500 }, () => whole.sample(logits));
+    for (const stop of [0, 1, 2, 40, 1023, 1024, 1500, 2048]) {
+      const first = createChain(STEPS, 7);
+      first.begin(prompt);
+      const begun = want.slice(0, stop).map(() => first.sample(logits));
+      const second = createChain(STEPS, 99);
+      second.restore(JSON.parse(JSON.stringify(first.state())) as number[]);
+      // A session keeps the last 1,024 tokens.
+      second.begin([...prompt, ...begun].slice(-1024), prompt.length + stop);
+      expect([...begun, ...want.slice(stop).map(() => second.sample(logits))]).toEqual(want);
+    }
+  });
+
+  test("after other tokens a new answer begins: what was drawn before is not counted, and not forced again", () => {
+    const chain = createChain([force([5]), penalties({ presence: 40 })], 7);
+    chain.begin([1, 2]);
+    const first = [chain.sample(logits), chain.sample(logits)];
+    expect(first[0]).toBe(5);
+    chain.begin([1, 2, ...first]);
+    expect(new Set([...first, chain.sample(logits)]).size).toBe(3);
+    chain.begin([1, 2, ...first, 9]);
+    expect(chain.sample(logits)).toBe(5);
+  });
+
+  test("steps take what their names have kept; others begin anew", () => {
+    const first = createChain([mirostat(3, 0.5)], 7);
+    for (let i = 0; i < 30; i++) first.sample(logits);
+    const other = createChain([mirostat1(3, 0.5)], 1);
+    const fresh = other.state();
+    other.restore(first.state());
+    expect(other.state().slice(7)).toEqual(fresh.slice(7));
+    const same = createChain([temperature(1), mirostat(3, 0.5)], 1);
+    same.restore(first.state());
+    expect(same.state()).toEqual(first.state());
+    // Of a sampler that keeps the generator alone.
+    same.restore(first.state().slice(0, 4));
+    expect(same.state().slice(0, 4)).toEqual(first.state().slice(0, 4));
+    expect(same.state().slice(8)).toEqual(
+      createChain([mirostat(3, 0.5)], 1)
+        .state()
+        .slice(8),
+    );
+  });
+
+  test.each([
+    [[]],
+    [[1, 2, 3]],
+    [[0, 0, 0, 0]],
+    [[1, 2, 3, 4, 5]],
+    [[1, 2, 3, 4, 5, 6]],
+    [[1, 2, 3, 4, 5, 6, 7, 8]],
+    [[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]],
+    [[1, 2, 3, 4, 5, 6, -7]],
+    [[1, 2, 3, 4, 5, 6, 7.5]],
+    [[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 2 ** 32]],
+  ])("%j is no state, and changes nothing", (state) => {
+    const chain = createChain([mirostat()], 7);
+    const before = chain.state();
+    expect(() => chain.restore(state)).toThrow(UsageError);
+    expect(chain.state()).toEqual(before);
+  });
+});
+
+describe("options make chains", () => {
+  const logits = someLogits(60, 6);
+  const PROMPT = [1, 2, 3, 4, 1, 2, 3];
+  const drawsOf = (sampler: Sampler): number[] => {
+    sampler.begin(PROMPT);
+    return Array.from({ length: 80 }, () => sampler.sample(logits));
+  };
+
+  test.each<[SamplingOptions, SamplerSteps]>([
+    [{ minP: 0.05 }, [minP(0.05)]],
+    [{ typical: 0.5 }, [typical(0.5)]],
+    [{ tailFree: 0.9, topP: 0.7, temperature: 2 }, [tailFree(0.9), topP(0.7), temperature(2)]],
+    [{ mirostat: {} }, [mirostat()]],
+    [{ mirostat: { tau: 2, eta: 0.5, version: 1 }, temperature: 2 }, [temperature(2), mirostat1(2, 0.5)]],
+    [{ xtc: { threshold: 0.02 } }, [topP(0.85), xtc(0.02, 0.5)]],
+    [{ repetitionPenalty: 1.5, repetitionWindow: 5 }, [repetition(1.5, 5), topP(0.85)]],
+    [{ presencePenalty: 0.5 }, [penalties({ presence: 0.5 }), topP(0.85)]],
+    [{ frequencyPenalty: 0.5, penaltyDecay: 0.9 }, [penalties({ frequency: 0.5, decay: 0.9 }), topP(0.85)]],
+    [{ dry: {}, sequenceRepetition: { flat: 1 } }, [sequenceRepetition({ flat: 1 }), dry(), topP(0.85)]],
+    [
+      { logitBias: { 3: 2 }, banTokens: [4], forceTokens: [9, 9] },
+      [bias({ 3: 2 }), ban([4]), force([9, 9]), topP(0.85)],
+    ],
+    [{ temperature: 0, presencePenalty: 1 }, [penalties({ presence: 1 }), greedy()]],
+    [{ sampler: [typical(0.5), temperature(2)] }, [typical(0.5), temperature(2)]],
+  ])("%j", (options, steps) => {
+    expect(drawsOf(createSampler({ ...options, seed: 7 }))).toEqual(drawsOf(createChain(steps, 7)));
+  });
+
+  test.each<[SamplingOptions, string]>([
+    [{ mirostat: {}, topK: 5 }, "mirostat and top-k do not go together"],
+    [{ mirostat: {}, topP: 0.5 }, "mirostat and top-p do not go together"],
+    [{ mirostat: {}, typical: 0.5 }, "mirostat and typical do not go together"],
+    [{ temperature: 0, typical: 0.5 }, "temperature 0 always takes the likeliest token, which typical"],
+    [{ temperature: 0, mirostat: {} }, "which mirostat is there to avoid"],
+    [{ temperature: 0, xtc: {} }, "which xtc is there to avoid"],
+    [{ mirostat: { version: 3 as 2 } }, "mirostat has the versions 1 and 2; found 3"],
+    [{ mirostat: { tau: 0 } }, "tau of mirostat is 0; expected a number above 0"],
+    [{ minP: 1.5 }, "min-p is 1.5; expected a number from 0 to 1"],
+    [{ typical: 0 }, "typical is 0; expected a number above 0"],
+    [{ tailFree: NaN }, "tail-free is NaN"],
+    [{ xtc: { threshold: 2 } }, "threshold of xtc is 2; expected a number from 0 to 1"],
+    [{ repetitionPenalty: 0 }, "repetition penalty is 0; expected a number above 0"],
+    [{ repetitionWindow: 5 }, "repetitionWindow belongs to repetitionPenalty"],
+    [{ repetitionPenalty: 2, repetitionWindow: 0 }, "window of the repetition penalty is 0"],
+    [{ presencePenalty: NaN }, "presence is NaN"],
+    [{ presencePenalty: 1, penaltyDecay: 0 }, "decay is 0; expected a number above 0 and up to 1"],
+    [{ penaltyDecay: 0.9 }, "penaltyDecay belongs to presencePenalty and frequencyPenalty"],
+    [{ dry: { base: 0.5 } }, "base of dry is 0.5; expected a number of at least 1"],
+    [{ dry: { breakers: [-1] } }, "breakers of dry has the token -1"],
+    [{ sequenceRepetition: { minLength: 1 } }, "minLength is 1; expected a whole number of at least 2"],
+    [{ logitBias: { 3: Infinity } }, "bias of token 3 is Infinity; expected a number below Infinity"],
+    [{ logitBias: { a: 3 } as never }, "bias has the token NaN"],
+    [{ banTokens: [0.5] }, "ban has the token 0.5"],
+  ])("%j is refused", (options, message) => {
+    expect(() => createSampler(options)).toThrow(UsageError);
+    expect(() => createSampler(options)).toThrow(message);
   });
 });
