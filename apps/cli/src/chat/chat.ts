@@ -13,6 +13,7 @@ import {
   type ChatMessage,
   type Model,
   type SayOptions,
+  type Session,
   type ThinkMode,
 } from "rwkv";
 import { Interrupted, reportError } from "../errors.ts";
@@ -35,8 +36,8 @@ export interface ChatStart {
   readonly system: string | undefined;
   /** A file of messages to begin with. */
   readonly promptFile: string | undefined;
-  /** A saved session or tuned state to begin with. */
-  readonly stateFile: string | undefined;
+  /** The session to begin with; null for a new one. */
+  readonly createSession: (() => Promise<Session>) | null;
   readonly seed: number | undefined;
 }
 
@@ -169,7 +170,7 @@ export class Chat {
 }
 
 async function newConversation(model: Model, start: ChatStart): Promise<Conversation> {
-  const { promptFile, system, stateFile, think, startToken, seed } = start;
+  const { promptFile, system, createSession, think, startToken, seed } = start;
   const prompt =
     promptFile === undefined
       ? { messages: [], template: null }
@@ -179,7 +180,7 @@ async function newConversation(model: Model, start: ChatStart): Promise<Conversa
   return Conversation.create(model, {
     format: prompt.template === null || isChosen ? format : templateFormat(prompt.template),
     messages: withSystem(prompt.messages, system),
-    session: stateFile === undefined ? undefined : await model.restore(stateFile),
+    session: await createSession?.(),
     think,
     startToken,
     seed,
