@@ -2,7 +2,7 @@
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import {
   Conversation,
   loadModel,
@@ -14,17 +14,36 @@ import {
 } from "../../packages/rwkv/src/node.ts";
 import { HAS_DEMO_MODEL, rwkv, temporaryFolder, type Finished } from "../support/cli.ts";
 import { CTRL_C, CTRL_D, ENTER, NO_TERMINAL, Terminal, UP } from "../support/terminal.ts";
-import { tinyModel } from "../support/tiny-model.ts";
+import { tinyModel, type TinyModelOptions } from "../support/tiny-model.ts";
+
+// Each case starts processes that load a model, one after the other.
+vi.setConfig({ testTimeout: 180_000 });
 
 const folder = temporaryFolder();
 const at = (name: string): string => join(folder.path, name);
 const MODEL = at("tiny.safetensors");
+/** Writes `>` for ever, which completes whichever tag it finds open. */
+const THINKER = at("thinker.safetensors");
 const FLAGS = ["--model", MODEL, "--max-tokens", "8", "--seed", "1"];
 /** What these flags and the defaults of the command are in the library. */
 const SAY: SayOptions = { maxTokens: 8, topP: 0.3 };
 
-beforeAll(() => writeFileSync(MODEL, tinyModel()));
+beforeAll(() => {
+  writeFileSync(MODEL, tinyModel());
+  writeFileSync(THINKER, tinyModel({ edit: writesOnly(">") }));
+});
 afterAll(() => folder.remove());
+
+/** Makes a model write this one character, whatever it has read. */
+function writesOnly(character: string): NonNullable<TinyModelOptions["edit"]> {
+  return (tensors) => {
+    tensors.get("ln_out.weight")!.values.fill(0);
+    tensors.get("ln_out.bias")!.values.fill(0).set([1]);
+    const head = tensors.get("head.weight")!;
+    head.values.fill(0);
+    head.values[character.charCodeAt(0) * head.shape[1]!] = 100;
+  };
+}
 
 function messagesIn(name: string): readonly ChatMessage[] {
   return parseChatPrompt(readFileSync(at(name), "utf8"), name).messages;
@@ -177,6 +196,16 @@ describe("piped", () => {
     );
   });
 
+  test("thoughts are folded away unless they are asked for", async () => {
+    const think = ["--model", THINKER, "--format", "g1", "--think"];
+    expect((await chat(["Hi"], ...think, "on")).stdout).toBe("");
+    expect((await chat(["Hi"], ...think, "on", "--show-thoughts")).stdout).toBe(">>>>>>>\n");
+    const { stdout } = await chat(["Hi", "/thoughts show", "/retry", `/history`], ...think, "fast");
+    expect(stdout).toBe(">>>>>>>\n>>>>>>>\n## User\n\nHi\n\n## Assistant\n\n>>>>>>>\n");
+    const shown = await chat(["/thoughts show", "Hi", "/history"], ...think, "on");
+    expect(shown.stdout).toBe(">>>>>>>\n## User\n\nHi\n\n## Assistant\n\n> >>>>>>>\n\n\n");
+  });
+
   test("/help names every command, and --help every option", async () => {
     const { stderr } = await chat(["/help"]);
     const commands = [
@@ -248,8 +277,7 @@ describe.skipIf(NO_TERMINAL !== null)("on a terminal", () => {
   test("from start to transcript", async () => {
     const file = at("talk.md");
     open("--temperature", "0");
-    await terminal.see("format world. /help lists the commands.");
-    await terminal.see(PROMPT);
+    await terminal.see(/format world\. \/help lists the commands\.\n> $/);
     terminal.send(`Hello${ENTER}`);
     await terminal.see(/\[cut at 8 tokens, \d+\.\d tokens\/s\]\n> $/);
     // The arrow key brings back what was said, to be said again.
@@ -315,6 +343,19 @@ describe.skipIf(NO_TERMINAL !== null)("on a terminal", () => {
     expect(messages[0]!.content).toBe("Tell me everything");
     expect(messages[1]!.content.length).toBeGreaterThan(40);
     expect(messages[2]!.content).toBe("And now?");
+  });
+
+  test("folded thoughts leave a line behind", async () => {
+    open("--model", THINKER, "--format", "g1", "--think", "on");
+    await terminal.see(PROMPT);
+    terminal.send(`Hi${ENTER}`);
+    await terminal.see(/thinking, \d+ tokens[^]*\(thought for 8 tokens\)\n\[cut at 8 tokens/);
+    terminal.send(`/think fast${ENTER}`);
+    await terminal.see("Think mode: fast");
+    terminal.send(`/retry${ENTER}`);
+    await terminal.see(/\n>>>>>>>\n\[cut at 8 tokens/);
+    terminal.send(CTRL_D);
+    expect(await terminal.ended).toBe(0);
   });
 
   test("a path that cannot be written is an error in one line, and the chat is still there", async () => {

@@ -15,7 +15,7 @@ function reasonAgainst(): string | null {
 }
 
 /** Longest wait for some output; the machine may be busy. */
-const TIMEOUT_MS = 40_000;
+const TIMEOUT_MS = 60_000;
 
 export const CTRL_C = "\u0003";
 export const CTRL_D = "\u0004";

@@ -20,6 +20,7 @@ import { version } from "./version.ts";
 const HELP_END = `
 Examples:
   $ rwkv generate "The Eiffel tower is in the city of" --model rwkv7-g1d-0.1b.pth --max-tokens 50
+  $ rwkv chat --model rwkv7-g1d-0.1b.pth --think on
   $ rwkv inspect rwkv7-g1d-0.1b.pth
   $ rwkv convert rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b.gguf --dtype q8_0
   $ rwkv quantize rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b-q4.safetensors --dtype q4

@@ -13,6 +13,7 @@ import {
   type ChatMessage,
   type Model,
   type SayOptions,
+  type Session,
   type ThinkMode,
 } from "rwkv";
 import { Interrupted, reportError } from "../errors.ts";
@@ -35,8 +36,8 @@ export interface ChatStart {
   readonly system: string | undefined;
   /** A file of messages to begin with. */
   readonly promptFile: string | undefined;
-  /** A saved session or tuned state to begin with. */
-  readonly stateFile: string | undefined;
+  /** The session to begin with; null for a new one. */
+  readonly createSession: (() => Promise<Session>) | null;
   readonly seed: number | undefined;
 }
 
@@ -169,22 +170,21 @@ export class Chat {
 }
 
 async function newConversation(model: Model, start: ChatStart): Promise<Conversation> {
-  const { promptFile, system, stateFile, think, startToken, seed } = start;
+  const { promptFile, system, createSession, think, startToken, seed } = start;
   const prompt =
     promptFile === undefined
       ? { messages: [], template: null }
       : parseChatPrompt(new TextDecoder().decode(await readBytes(promptFile)), promptFile);
   const format = await formatOf(model, start);
   const isChosen = start.templateFile !== undefined || start.format !== "auto";
-  const conversation = await Conversation.create(model, {
+  return Conversation.create(model, {
     format: prompt.template === null || isChosen ? format : templateFormat(prompt.template),
     messages: withSystem(prompt.messages, system),
-    session: stateFile === undefined ? undefined : await model.restore(stateFile),
+    session: await createSession?.(),
+    think,
     startToken,
     seed,
   });
-  conversation.think = think;
-  return conversation;
 }
 
 async function formatOf(model: Model, { format, templateFile }: ChatStart): Promise<ChatFormat> {

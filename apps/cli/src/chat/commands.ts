@@ -5,7 +5,7 @@ import { parseCount } from "../options.ts";
 import { writeOut } from "../output.ts";
 import { megabytes } from "../progress.ts";
 import { writeFileAtomically } from "../write-file.ts";
-import type { Chat } from "./chat.ts";
+import type { Chat, ChatSettings } from "./chat.ts";
 import { writeText } from "./files.ts";
 import type { ChatInput } from "./input.ts";
 import { note } from "./output.ts";
@@ -95,7 +95,7 @@ const COMMANDS: readonly ChatCommand[] = [
     about: "show all settings",
     run({ settings }) {
       return Promise.resolve(
-        noted(SETTINGS.map(({ name, key }) => `${name} ${settings.values[key]}`).join("\n")),
+        noted(SETTINGS.map(({ name, key }) => `${name}: ${shownValue(settings, key)}`).join("\n")),
       );
     },
   },
@@ -232,12 +232,16 @@ function settingCommand(setting: Setting): ChatCommand {
     name,
     ...(alias === undefined ? {} : { alias }),
     argument: "[VALUE]",
-    about: `show or set: ${about} (default: ${fallback})`,
+    about: `show or set: ${about}${fallback === undefined ? "" : ` (default: ${fallback})`}`,
     run({ settings }, argument) {
       if (argument !== "") settings.values = withSetting(settings.values, setting, argument);
-      return Promise.resolve(noted(`${name}: ${settings.values[key]}`));
+      return Promise.resolve(noted(`${name}: ${shownValue(settings, key)}`));
     },
   };
+}
+
+function shownValue({ values }: ChatSettings, key: Setting["key"]): string {
+  return String(values[key] ?? "default");
 }
 
 function helpText(): string {

@@ -38,6 +38,7 @@ function pipedInput(): ChatInput {
 
 const PROMPT = "> ";
 const MORE_PROMPT = "... ";
+const HISTORY_LINES = 1000;
 const INTERRUPT = Symbol("Ctrl-C");
 const LEAVE_HINT = "(Ctrl-C once more, Ctrl-D or /quit leaves)";
 
@@ -77,6 +78,7 @@ class TerminalInput implements ChatInput {
       output,
       terminal: true,
       history: this.#history,
+      historySize: HISTORY_LINES,
       removeHistoryDuplicates: true,
     });
     return new Promise((resolve) => {

@@ -8,16 +8,14 @@ import { note } from "../chat/output.ts";
 import { addSettingFlags, settingsOf } from "../chat/settings.ts";
 import { withInterrupt } from "../interrupt.ts";
 import { addModelFlags, collect, loadFromFlags, parseCount, type ModelFlags } from "../options.ts";
-import { writeFileAtomically } from "../write-file.ts";
+import { addStateFlags, saveFromFlags, sessionFromFlags, type StateFlags } from "../state-flags.ts";
 
-interface ChatFlags extends ModelFlags, Pick<ChatStart, "format" | "think" | "system" | "seed"> {
+interface ChatFlags extends ModelFlags, StateFlags, Pick<ChatStart, "format" | "think" | "system" | "seed"> {
   readonly stop?: string[];
   readonly chatTemplate?: string;
   readonly startToken?: boolean;
   readonly prompt?: string;
   readonly load?: string;
-  readonly state?: string;
-  readonly saveState?: string;
   readonly showThoughts?: boolean;
 }
 
@@ -42,13 +40,11 @@ export function addChat(program: Command): void {
     .option("--system <text>", "system message")
     .option("--prompt <file>", "JSON of messages to begin with, also in web-rwkv's form")
     .option("--load <file>", "go on from what /save wrote")
-    .option("--state <file>", "start from a saved session or a tuned time_state")
-    .option("--save-state <file>", "save the session at the end")
     .option("--start-token", "read the end-of-text token first")
     .option("--stop <text>", "end answers before this text too; may be given more than once", collect)
     .option("-s, --seed <n>", "the same seed gives the same answers (default: random)", parseCount)
     .action((flags: ChatFlags) => run(flags));
-  addSettingFlags(command);
+  addStateFlags(addSettingFlags(command), "at the end, also when interrupted in an answer");
   addModelFlags(command).addHelpText(
     "after",
     `
@@ -61,6 +57,11 @@ Examples:
 }
 
 async function run(flags: ChatFlags): Promise<void> {
+  const settings = {
+    values: settingsOf(flags),
+    stop: flags.stop ?? [],
+    showsThoughts: flags.showThoughts === true,
+  };
   await using model = await withInterrupt(({ signal }) => loadFromFlags(flags, signal));
   const start: ChatStart = {
     format: flags.format,
@@ -69,13 +70,8 @@ async function run(flags: ChatFlags): Promise<void> {
     startToken: flags.startToken === true,
     system: flags.system,
     promptFile: flags.prompt,
-    stateFile: flags.state,
+    createSession: flags.state === undefined ? null : () => sessionFromFlags(model, flags),
     seed: flags.seed,
-  };
-  const settings = {
-    values: settingsOf(flags),
-    stop: flags.stop ?? [],
-    showsThoughts: flags.showThoughts === true,
   };
   const chat = await Chat.open(model, start, settings, flags.quiet === true);
   if (flags.load !== undefined) await chat.load(flags.load);
@@ -86,8 +82,6 @@ async function run(flags: ChatFlags): Promise<void> {
   try {
     await chat.run(input);
   } finally {
-    if (flags.saveState !== undefined) {
-      await writeFileAtomically(flags.saveState, await chat.conversation.session.save());
-    }
+    await saveFromFlags(chat.conversation.session, flags);
   }
 }
