@@ -101,7 +101,7 @@ describe("beam search", () => {
           for (const [token, logprob] of logSoftmax(logits).entries()) {
             const logProbability = sum + logprob;
             const longer = [...tokens, token];
-            if ((stopTokens as number[]).includes(token)) {
+            if (stopTokens.includes(token)) {
               all.push({ tokens, logProbability, finishReason: "stop" });
             } else if (longer.length === maxTokens) {
               all.push({ tokens: longer, logProbability, finishReason: "length" });
