@@ -98,7 +98,7 @@ export async function searchBeams(
       const chosen = choose(steps, stopTokens, nBeams, boundOf(found, nBeams));
       onProgress?.(timer.progress("decode", nTokens, maxTokens));
       if (nTokens < maxTokens) {
-        live = await growInto(live, chosen);
+        live = growInto(live, chosen);
         continue;
       }
       for (const { parent, token, logProbability } of chosen) {
@@ -158,7 +158,7 @@ function best(found: readonly Found[], nBeams: number): Found[] {
 }
 
 /** The chosen steps as live continuations. The first of a parent goes on with its sequence, others with forks of it. */
-async function growInto(live: Live[], chosen: readonly Step[]): Promise<Live[]> {
+function growInto(live: Live[], chosen: readonly Step[]): Live[] {
   const next: Live[] = [];
   const taken = new Set<Live>();
   try {

@@ -181,7 +181,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     const prefill = new PhaseTimer();
     let prefillMs = 0;
     let decode = prefill;
-    const guide = await this.#startGuide();
+    const guide = this.#startGuide();
 
     try {
       const prompt = this.#prompt ?? "";
@@ -244,7 +244,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   }
 
   /** Null without guidance. */
-  async #startGuide(): Promise<Guide | null> {
+  #startGuide(): Guide | null {
     const { guidance } = this.#options;
     if (guidance === undefined) return null;
     if (this.#lendNegative === null) return Guide.fork(this.#sequence, guidance.scale);

@@ -34,7 +34,7 @@ export class Guide {
   }
 
   /** A guide that begins where the sequence is now, before it reads its prompt. */
-  static async fork(sequence: Sequence, scale: number): Promise<Guide> {
+  static fork(sequence: Sequence, scale: number): Guide {
     const fork = sequence.fork();
     return new Guide({ sequence: fork, release: () => fork.release() }, scale);
   }
