@@ -101,7 +101,9 @@ export const SETTINGS: readonly Setting[] = [
 ];
 
 /** Values by key. */
-export type Settings = Readonly<Pick<SayOptions, SettingKey>>;
+export type Settings = Readonly<Pick<SayOptions, Exclude<SettingKey, "sampler">>> & {
+  readonly sampler?: string | undefined;
+};
 
 export function addSettingFlags(command: Command): Command {
   for (const { name, letter, about, parse, fallback } of SETTINGS) {

@@ -20,6 +20,7 @@ export interface ChatMessage {
  */
 export type ThinkMode = "off" | "on" | "fast";
 
+/** All think modes. */
 export const THINK_MODES: readonly ThinkMode[] = ["off", "on", "fast"];
 
 /** What stands around the words of a turn. */

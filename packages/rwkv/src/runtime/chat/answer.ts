@@ -44,6 +44,7 @@ export class Answer implements AsyncIterable<WrittenPiece>, PromiseLike<AnswerRe
     return this.#whole.then(onFulfilled, onRejected);
   }
 
+  /** Pieces as they are written. Leaving the loop ends the answer. */
   [Symbol.asyncIterator](): AsyncGenerator<WrittenPiece, void, void> {
     if (this.#isStarted)
       throw new UsageError("An answer can be read once: iterate it or await it. Use retry() for another.");
