@@ -47,6 +47,7 @@ export class TokenValues {
   #values = new Float64Array(0);
   #isSet = new Uint8Array(0);
 
+  /** What was set for the token, else 0. */
   get(token: number): number {
     return token < this.#values.length ? this.#values[token]! : 0;
   }
@@ -61,6 +62,7 @@ export class TokenValues {
     this.#values[token] = value;
   }
 
+  /** Forgets all values. */
   clear(): void {
     for (let i = 0; i < this.count; i++) {
       const token = this.tokens[i]!;

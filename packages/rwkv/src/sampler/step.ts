@@ -31,7 +31,10 @@ export interface SamplerStep {
   readonly kind?: StepKind | undefined;
   /** What `state` begins with, for a step that remembers something. */
   readonly initialState?: readonly number[] | undefined;
-  /** @param state - the step's own numbers, saved with the chain; empty without `initialState` */
+  /**
+   * Does its part before a token is drawn.
+   * @param state - the step's own numbers, saved with the chain; empty without `initialState`
+   */
   apply(candidates: Candidates, context: SamplerContext, state: Float64Array): void;
   /** Called after the draw, with the place of the token drawn among the candidates that the last step left. */
   readonly drawn?: ((candidates: Candidates, index: number, state: Float64Array) => void) | undefined;
