@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
+import { addDevices } from "./commands/devices.ts";
 import { addEval } from "./commands/eval.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addInspect } from "./commands/inspect.ts";
@@ -51,6 +52,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     addLogits,
     addTrain,
     addBench,
+    addDevices,
   ]) {
     add(program);
   }
