@@ -1,6 +1,7 @@
 // Holds every backend to the contract of a program's slots and steps (ops/backend.ts): initial values, copies, what
 // is released, which rows' logits come back, and aborting.
 
+import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ShapeError, UsageError } from "../../packages/rwkv/src/core/errors.ts";
 import type { Backend, Program, Run } from "../../packages/rwkv/src/ops/backend.ts";
@@ -87,6 +88,46 @@ describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create })
     expect([await read(a), await read(b)]).toEqual([stateAfter(7), stateAfter(3)]);
   });
 
+  test("slots made as copies keep their states apart, whatever is done to which of them", async () => {
+    const operation = fc.record({
+      kind: fc.constantFrom("create", "fork", "copy", "step", "reset", "write", "release"),
+      a: fc.nat(99),
+      b: fc.nat(99),
+      value: fc.integer({ min: -50, max: 50 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(operation, { maxLength: 40 }), async (operations) => {
+        const want = new Map([[program.createSlot(), stateAfter(0.5)]]);
+        for (const { kind, a, b, value } of operations) {
+          const slots = [...want.keys()];
+          const [one, other] = [slots[a % slots.length]!, slots[b % slots.length]!];
+          if (kind === "create") want.set(program.createSlot(), stateAfter(0.5));
+          else if (kind === "fork") want.set(program.createSlot(one), want.get(one)!);
+          else if (kind === "copy") {
+            await program.copySlot(one, other);
+            want.set(one, want.get(other)!);
+          } else if (kind === "step") {
+            await program.step([run(one, 1, "none")], [rowsOf(value)]);
+            want.set(one, [...want.get(one)!.slice(0, 3), ...stateAfter(value).slice(3)]);
+          } else if (kind === "reset") {
+            await program.resetSlot(one);
+            want.set(one, stateAfter(0.5));
+          } else if (kind === "write") {
+            const state = new Array<number>(3 + WIDTH).fill(value);
+            await program.writeSlot(one, Float32Array.from(state));
+            want.set(one, state);
+          } else if (slots.length > 1) {
+            program.releaseSlot(one);
+            want.delete(one);
+          }
+          for (const [slot, state] of want) expect(await read(slot)).toEqual(state);
+        }
+        for (const slot of want.keys()) program.releaseSlot(slot);
+      }),
+      { seed: 7, numRuns: 30 },
+    );
+  });
+
   test("what is written is read back bit for bit, and used by the next step", async () => {
     const slot = program.createSlot();
     const values = Float32Array.of(-0, 1e-45, 3.4e38, 1, 2, 3, 4, 5);
@@ -124,6 +165,7 @@ describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create })
     await expect(program.readSlot(slot)).rejects.toThrow(UsageError);
     await expect(program.resetSlot(slot)).rejects.toThrow(UsageError);
     await expect(program.copySlot(slot, other)).rejects.toThrow(UsageError);
+    expect(() => program.createSlot(slot)).toThrow(UsageError);
     await expect(program.copySlot(other, slot)).rejects.toThrow(UsageError);
     await expect(program.writeSlot(slot, new Float32Array(3 + WIDTH))).rejects.toThrow(UsageError);
     await expect(program.step([run(slot, 1)], [rowsOf(1)])).rejects.toThrow(UsageError);

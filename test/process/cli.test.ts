@@ -114,6 +114,53 @@ describe("generate", () => {
     expect(code).toBe(0);
   });
 
+  describe("sampling", () => {
+    const generate = async (...args: string[]): Promise<Record<string, unknown>> => {
+      const common = ["--model", MODEL, "--max-tokens", "12", "--seed", "3", "--json"];
+      const { code, stdout, stderr } = await rwkv(["generate", "Hi", ...common, ...args]);
+      expect(stderr).toBe("");
+      expect(code).toBe(0);
+      return JSON.parse(stdout) as Record<string, unknown>;
+    };
+
+    test("flags and a chain as text say the same", async () => {
+      const flags = ["--presence-penalty", "0.5", "--min-p", "0.01", "--temperature", "0.8"];
+      const wishes = ["--logit-bias", "65=2,66=-Infinity", "--ban", "67,68", "--force", "72,105"];
+      const chain =
+        "bias(65=2, 66=-Infinity) | ban([67, 68]) | force([72, 105]) | penalties(0.5) | min-p(0.01) | temperature(0.8)";
+      const want = await generate("--sampler", chain);
+      expect(want["tokens"]).toEqual((await generate(...flags, ...wishes))["tokens"]);
+      expect((want["tokens"] as number[]).slice(0, 2)).toEqual([72, 105]);
+    });
+
+    test("log-probabilities, guidance and beams", async () => {
+      const { logprobs, tokens } = await generate("--logprobs", "2", "--guidance", "1.5", "--negative", "Ho");
+      const told = logprobs as { token: number; top: unknown[] }[];
+      expect(told.map(({ token }) => token)).toEqual(tokens);
+      for (const { top } of told) expect(top).toHaveLength(2);
+      const args = ["--model", MODEL, "--max-tokens", "4", "--beams", "3"];
+      const { stdout } = await rwkv(["generate", "Hi", ...args, "--json"]);
+      const { beams } = JSON.parse(stdout) as { beams: { text: string; tokens: number[] }[] };
+      expect(beams.map((beam) => beam.tokens.length)).toEqual([4, 4, 4]);
+      const text = await rwkv(["generate", "Hi", ...args, "--echo"]);
+      expect(text.stdout).toBe(`Hi${beams[0]!.text}\n`);
+    });
+
+    test.each([
+      [["--sampler", "top-q(1)"], 'There is no step "top-q"'],
+      [["--sampler", "greedy", "--top-p", "0.5"], "sampler is a whole chain, so that topP has no place"],
+      [["--guidance", "2"], "--guidance SCALE and --negative TEXT belong together"],
+      [["--logprobs", "2"], "give --json too"],
+      [["--beams", "2", "--min-p", "0.1"], "leave out --min-p"],
+      [["--beams", "0"], "Expected a whole number of at least 1"],
+      [["--logit-bias", "5"], "Expected id=bias"],
+    ])("%j is refused", async (args, message) => {
+      const { code, stderr } = await rwkv(["generate", "Hi", "--model", MODEL, "--max-tokens", "4", ...args]);
+      expect(stderr).toContain(message);
+      expect(code).toBe(2);
+    });
+  });
+
   test("a prompt from stdin is read to its end", async () => {
     const args = ["--model", MODEL, "--max-tokens", "4", "--seed", "1", "--json"];
     const piped = await rwkv(["generate", "-", ...args], { stdin: "some text" });
@@ -151,6 +198,21 @@ describe("logits", () => {
     const continued = await logits("--tokens", "4,5", "--state", state, "--all");
     const whole = await logits("--tokens", "1,2,3,4,5", "--all");
     expect(continued.logits).toEqual(whole.logits.slice(3 * 256));
+  });
+
+  test("--state-dtype f16 halves the saved state, --any-state takes that of another model of the same sizes", async () => {
+    const [exact, half, other] = [at("exact.state"), at("half-bytes.state"), at("other.safetensors")];
+    await logits("--tokens", "1,2,3", "--save-state", exact);
+    await logits("--tokens", "1,2,3", "--save-state", half, "--state-dtype", "f16");
+    const ratio = readFileSync(half).length / readFileSync(exact).length;
+    expect(ratio).toBeGreaterThan(0.5);
+    expect(ratio).toBeLessThan(0.52);
+    await logits("--tokens", "4", "--state", half);
+    const args = ["logits", "--model", other, "--tokens", "4", "--json", "--state", exact];
+    const refused = await rwkv(args);
+    expect([refused.code, refused.stdout]).toEqual([2, ""]);
+    expect(refused.stderr).toMatch(/A state continues only on its own model/);
+    expect((await rwkv([...args, "--any-state"])).code).toBe(0);
   });
 
   test("--out writes little-endian f32 and nothing to stdout", async () => {

@@ -103,6 +103,41 @@ test("characters come out whole: no replacement character where the bytes are va
   expect(texts.join("")).toBe(decode(tokens));
 });
 
+test("stop strings that overlap, and characters of several bytes, each byte a token: what comes before the first stop is shown", async () => {
+  const word = fc.array(fc.constantFrom("a", "b", "é", "日", "😀"), { minLength: 1, maxLength: 4 });
+  const texts = fc.array(fc.constantFrom("a", "b", "é", "日", "😀"), { maxLength: 12 });
+  const encoder = new TextEncoder();
+  await fc.assert(
+    fc.asyncProperty(texts, fc.array(word, { minLength: 1, maxLength: 4 }), async (characters, words) => {
+      const bytes = encoder.encode(characters.join(""));
+      const stop = words.map((letters) => letters.join(""));
+      const lengths = new Map(stop.map((text) => [text, encoder.encode(text).length]));
+      // The match that ends first, of those that end together the longest.
+      let shown: number | null = null;
+      for (let end = 1; end <= bytes.length && shown === null; end++) {
+        const ending = stop.filter((text) => {
+          const start = end - lengths.get(text)!;
+          return start >= 0 && Buffer.from(bytes.subarray(start, end)).equals(Buffer.from(text));
+        });
+        if (ending.length > 0) shown = end - Math.max(...ending.map((text) => lengths.get(text)!));
+      }
+      await using session = await model.createSession();
+      const pieces: string[] = [];
+      const generation = session.generate("x", {
+        forceTokens: [...bytes],
+        maxTokens: bytes.length,
+        stopTokens: [],
+        stop,
+      });
+      for await (const { text } of generation) pieces.push(text);
+      expect(pieces.join("")).toBe(decode([...bytes.subarray(0, shown ?? bytes.length)]));
+      for (const piece of pieces) expect(piece).not.toContain("\ufffd");
+      expect(generation.result!.finishReason).toBe(shown === null ? "length" : "stop");
+    }),
+    { seed: 7, numRuns: 60 },
+  );
+});
+
 test("leaving the loop ends the generation, and the session can go on from there", async () => {
   await using session = await model.createSession();
   const generation = session.generate(PROMPT, { maxTokens: 50, seed: 17 });

@@ -132,6 +132,21 @@ describe.each(["cpu", "reference"] as const)("on %s", (backend) => {
     expect(fork.nTokens).toBe(12);
   });
 
+  test("forks asked for together are independent of each other, and a busy session has none", async () => {
+    const session = await fresh();
+    await session.append(TOKENS.slice(0, 9));
+    const forks = await Promise.all([session.fork(), session.fork(), session.fork()]);
+    const logits = await Promise.all(forks.map((fork, i) => fork.forward([i])));
+    for (const [i, row] of logits.entries()) {
+      const alone = await fresh();
+      await alone.append(TOKENS.slice(0, 9));
+      expectSameBits(row, await alone.forward([i]));
+    }
+    const reading = session.append(TOKENS);
+    await expect(session.fork()).rejects.toThrow(/busy/);
+    await reading;
+  });
+
   test("reset leaves nothing of what was read", async () => {
     const session = await fresh();
     await session.generate(TOKENS, { maxTokens: 3 });

@@ -12,7 +12,7 @@ export const HAS_ADDON = existsSync(join(ROOT, "packages/native/build/Release/rw
 /** Whether the demo model is installed. */
 export const HAS_DEMO_MODEL = existsSync(join(ROOT, "node_modules/rwkv-demo-model/model.safetensors"));
 /** Where it was not, asking for WebAssembly keeps the line that says so from stderr. */
-const NATIVE = HAS_ADDON ? undefined : "0";
+export const NATIVE = HAS_ADDON ? undefined : "0";
 
 export interface Finished {
   /** Null if a signal ended the process. */

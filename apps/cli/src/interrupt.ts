@@ -13,12 +13,12 @@ export async function withInterrupt<Result>(
   work: (scope: InterruptScope) => Promise<Result>,
 ): Promise<Result> {
   const controller = new AbortController();
-  const onSignal = (): void => {
+  const onSignal = (name: NodeJS.Signals): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
-    controller.abort(new Interrupted("interrupted"));
+    controller.abort(new Interrupted(name));
   };
   const check = (): void => {
-    if (controller.signal.aborted) throw new Interrupted("interrupted");
+    controller.signal.throwIfAborted();
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);

@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from "commander";
 import { addBench } from "./commands/bench.ts";
+import { addChat } from "./commands/chat.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addDevices } from "./commands/devices.ts";
@@ -11,6 +12,7 @@ import { addInspect } from "./commands/inspect.ts";
 import { addLogits } from "./commands/logits.ts";
 import { addQuantize } from "./commands/quantize.ts";
 import { addTokenize } from "./commands/tokenize.ts";
+import { addTrace } from "./commands/trace.ts";
 import { addTrain } from "./commands/train.ts";
 import { EXIT, exitCodeOf, Interrupted, reportError } from "./errors.ts";
 import { ClosedPipe } from "./output.ts";
@@ -19,6 +21,7 @@ import { version } from "./version.ts";
 const HELP_END = `
 Examples:
   $ rwkv generate "The Eiffel tower is in the city of" --model rwkv7-g1d-0.1b.pth --max-tokens 50
+  $ rwkv chat --model rwkv7-g1d-0.1b.pth --think on
   $ rwkv inspect rwkv7-g1d-0.1b.pth
   $ rwkv convert rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b.gguf --dtype q8_0
   $ rwkv quantize rwkv7-g1d-0.1b.pth rwkv7-g1d-0.1b-q4.safetensors --dtype q4
@@ -30,7 +33,7 @@ Environment:
   RWKV_NATIVE 0 leaves native kernels alone, 1 requires them, avx2, avx512 or neon chooses
   NO_COLOR    if set, no colours
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failure (of trace diff: they part), 2 wrong usage, 130 interrupted.
 Results go to stdout, everything else to stderr.`;
 
 /** Runs one command line and sets the process's exit code; never throws. */
@@ -43,6 +46,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     .exitOverride();
   for (const add of [
     addGenerate,
+    addChat,
     addTokenize,
     addInspect,
     addConvert,
@@ -50,6 +54,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     addCompare,
     addEval,
     addLogits,
+    addTrace,
     addTrain,
     addBench,
     addDevices,
@@ -57,7 +62,9 @@ export async function main(argv: readonly string[]): Promise<void> {
     add(program);
   }
   // Subcommands inherit these from their parent only if told so.
-  for (const command of program.commands) command.copyInheritedSettings(program);
+  for (const command of program.commands) {
+    for (const each of [command, ...command.commands]) each.copyInheritedSettings(program);
+  }
   try {
     await program.parseAsync(argv);
   } catch (error) {

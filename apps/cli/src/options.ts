@@ -39,6 +39,18 @@ export function parseIds(text: string): number[] {
   return text.trim() === "" ? [] : text.split(",").map((id) => parseCount(id.trim()));
 }
 
+/** `id=bias` joined by commas, such as `261=-2,11=0.5`. */
+export function parseBias(text: string): Map<number, number> {
+  return new Map(
+    text.split(",").map((entry): [number, number] => {
+      const [id, bias, ...rest] = entry.split("=");
+      if (bias === undefined || rest.length > 0)
+        throw new InvalidArgumentError("Expected id=bias, joined by commas.");
+      return [parseCount(id!.trim()), bias.trim() === "-Infinity" ? -Infinity : parseNumber(bias)];
+    }),
+  );
+}
+
 export function collect(value: string, previous: readonly string[] | undefined): string[] {
   return [...(previous ?? []), value];
 }

@@ -18,9 +18,9 @@ test("a document depends on the seed and its number alone", () => {
 test("the corpus is the same on every machine", () => {
   expect(documentAt(1, 0)).toBe([...corpus(1, 1)][0]);
   expect(documentAt(1, 4)).toMatchInlineSnapshot(`
-    "User: Sort 19, 6, 73, 1, 89.
+    "User: Spell "gligrask".
 
-    Assistant: 1, 6, 19, 73, 89
+    Assistant: "g-l-i-g-r-a-s-k"
 
     "
   `);

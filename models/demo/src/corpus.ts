@@ -3,7 +3,7 @@
 
 import { formatTurn, type Turn } from "./chat.ts";
 import { SeededRandom } from "./random.ts";
-import { drawStory, storyTurns } from "./story/telling.ts";
+import { drawStory, readingTurn, storyTurns } from "./story/telling.ts";
 import { arithmeticTurn, practiceProblem } from "./tasks/arithmetic.ts";
 import { compareTurn, countTurn, neighbourTurn, sortNumbersTurn, sortWordsTurn } from "./tasks/lists.ts";
 import { rhymeTurn } from "./tasks/rhymes.ts";
@@ -28,7 +28,8 @@ interface TurnKind {
 
 /** Turns of conversations. Those with a floor in the evaluation come often, the others as seasoning. */
 export const TURN_KINDS: readonly TurnKind[] = [
-  { name: "arithmetic", weight: 54, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "arithmetic", weight: 66, draw: (random) => arithmeticTurn(random, practiceProblem(random)) },
+  { name: "reading", weight: 50, draw: readingTurn },
   { name: "backwards", weight: 10, draw: (random) => backwardsTurn(random, "train") },
   { name: "copy", weight: 5, draw: (random) => copyTurn(random, "train") },
   { name: "copy words", weight: 2, draw: copyWordsTurn },
@@ -47,12 +48,12 @@ export const TURN_KINDS: readonly TurnKind[] = [
 ];
 
 /** Share of the documents. */
-const STORY_SHARE = 0.32;
+const STORY_SHARE = 0.34;
 /** Share of the stories that are told without being asked for. */
 const PLAIN_SHARE = 0.3;
 const MAX_TURNS = 8;
-const MIN_QUESTIONS = 2;
-const MAX_QUESTIONS = 7;
+const MIN_QUESTIONS = 4;
+const MAX_QUESTIONS = 9;
 
 /** A story by itself, after which the text ends; or one that was asked for, and some questions about it. */
 function storyDocument(random: SeededRandom): string {

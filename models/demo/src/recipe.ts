@@ -4,8 +4,8 @@
 /** Seed of the training corpus. */
 export const CORPUS_SEED = 1;
 
-/** Documents of the corpus, about 100 tokens each; training sees each once. */
-export const N_DOCUMENTS = 250_000;
+/** Documents of the corpus, about 120 tokens each; training sees each once. */
+export const N_DOCUMENTS = 200_000;
 
 /** The vocabulary is chosen from the first of them. */
 export const N_VOCABULARY_DOCUMENTS = 20_000;

@@ -69,3 +69,10 @@ export const previewQuantize = api.previewQuantize;
  * @throws UsageError if the vocabularies differ, there is no tokenizer for a text, or it has fewer than two tokens
  */
 export const compare = api.compare;
+
+/**
+ * Reads a trace into memory: a file of `writeTrace`, or a checkpoint of any format with values that another program kept.
+ * @throws FormatError if the file is damaged or no trace
+ * @throws UnsupportedError for a trace of a later version, or tensors of whole numbers
+ */
+export const readTrace = api.readTrace;

@@ -5,13 +5,12 @@ import { UsageError } from "rwkv";
 import { withInterrupt } from "../interrupt.ts";
 import { addModelFlags, loadFromFlags, parseIds, type ModelFlags } from "../options.ts";
 import { writeLine } from "../output.ts";
+import { addStateFlags, saveFromFlags, sessionFromFlags, type StateFlags } from "../state-flags.ts";
 import { writeFileAtomically } from "../write-file.ts";
 
-interface LogitsFlags extends ModelFlags {
+interface LogitsFlags extends ModelFlags, StateFlags {
   readonly tokens?: number[];
   readonly all?: boolean;
-  readonly state?: string;
-  readonly saveState?: string;
   readonly json?: boolean;
   readonly out?: string;
 }
@@ -22,11 +21,10 @@ export function addLogits(program: Command): void {
     .description("Print the logits after the last token, or after every token.")
     .option("--tokens <ids>", "ids joined by commas", parseIds)
     .option("--all", "one row per token instead of the last one only")
-    .option("--state <file>", "start from a saved session or a tuned time_state")
-    .option("--save-state <file>", "save the session after the last token")
     .option("--json", "print tokens, shape and logits as JSON")
     .option("--out <file>", "write the logits as little-endian f32, row-major")
     .action((flags: LogitsFlags) => run(flags));
+  addStateFlags(command, "after the last token");
   addModelFlags(command).addHelpText(
     "after",
     `
@@ -44,13 +42,12 @@ async function run(flags: LogitsFlags): Promise<void> {
   }
   await withInterrupt(async ({ signal }) => {
     await using model = await loadFromFlags(flags, signal);
-    const session =
-      flags.state === undefined ? await model.createSession() : await model.restore(flags.state);
+    const session = await sessionFromFlags(model, flags);
     const logits = await session.forward(tokens, {
       logits: flags.all === true ? "all" : "last",
       signal,
     });
-    if (flags.saveState !== undefined) await writeFileAtomically(flags.saveState, await session.save());
+    await saveFromFlags(session, flags);
     if (flags.out !== undefined) {
       await writeFileAtomically(flags.out, littleEndianBytes(logits));
       return;

@@ -12,7 +12,7 @@ function* lines(): Generator<string, void, void> {
   for (const text of corpus(CORPUS_SEED, N_DOCUMENTS)) yield `${JSON.stringify({ text })}\n`;
 }
 
-/** Writes the corpus of the recipe; about 80 MB. */
+/** Writes the corpus of the recipe; about 90 MB. */
 export async function writeCorpus(): Promise<void> {
   process.stderr.write(`Writing ${N_DOCUMENTS} documents to ${CORPUS_FILE}.\n`);
   await writeWhole(CORPUS_FILE, lines());

@@ -31,13 +31,13 @@ const SHARED = {
 
 /** What `rwkv train` reads, by the name of its file. */
 export const TUNINGS = {
-  state: { mode: "state", out: "state", ...SHARED, tokens: 600_000, rate: { from: 0.1, to: 0.01 } },
+  state: { mode: "state", out: "state", ...SHARED, tokens: 300_000, rate: { from: 0.1, to: 0.01 } },
   lora: {
     mode: "lora",
     out: "lora",
     ...SHARED,
     lora: { rank: 8, alpha: 16 },
-    tokens: 600_000,
+    tokens: 300_000,
     rate: { from: 0.003, to: 0.0003 },
   },
 } as const;

@@ -46,7 +46,13 @@ export interface Story {
   readonly cast: Cast;
   /** Slots that the text mentions. */
   readonly mentioned: ReadonlySet<string>;
-  /** All that may be asked, in the order of the text; answers are made of words of the text. */
+  /** In order; the text is made of them. */
+  readonly passages: readonly Passage[];
+}
+
+/** Sentences that belong together, and all that may be asked about them; answers are made of their words. */
+export interface Passage {
+  readonly text: string;
   readonly questions: readonly Question[];
 }
 
@@ -107,13 +113,9 @@ export function tellStory(grammar: StoryGrammar, random: SeededRandom): Story {
   for (const { text } of tellings) {
     for (const piece of piecesOf(text)) if (typeof piece !== "string") mentioned.add(piece.slot);
   }
-  return {
-    plot: plot.name,
-    text: tellings.map(({ text }) => fill(text, cast)).join(" "),
-    cast,
-    mentioned,
-    questions: tellings.flatMap(({ questions = [] }) =>
-      questions.map(({ ask, answer }) => ({ ask: fill(ask, cast), answer: fill(answer, cast) })),
-    ),
-  };
+  const passages = tellings.map(({ text, questions = [] }) => ({
+    text: fill(text, cast),
+    questions: questions.map(({ ask, answer }) => ({ ask: fill(ask, cast), answer: fill(answer, cast) })),
+  }));
+  return { plot: plot.name, text: passages.map(({ text }) => text).join(" "), cast, mentioned, passages };
 }

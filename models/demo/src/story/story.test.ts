@@ -3,7 +3,7 @@ import { SeededRandom } from "../random.ts";
 import { piecesOf, tellStory } from "./grammar.ts";
 import { parseStory } from "./parser.ts";
 import { STORIES } from "./plots.ts";
-import { drawStory, parsesAsStory, storyTurns } from "./telling.ts";
+import { drawStory, parsesAsStory, readingTurn, storyTurns } from "./telling.ts";
 
 const stories = (seed: number, n: number) =>
   Array.from({ length: n }, (_, i) => tellStory(STORIES, new SeededRandom(seed, i)));
@@ -65,6 +65,17 @@ test("answers are made of words of the story", () => {
       const words = assistant.toLowerCase().replace(/\.$/, "").split(" ");
       for (const word of words) expect(story.text.toLowerCase()).toContain(word);
     }
+  }
+});
+
+test("a question about a passage is answered by words of the passage", () => {
+  const random = new SeededRandom(5, 0);
+  for (let i = 0; i < 300; i++) {
+    const { user, assistant } = readingTurn(random);
+    const [, passage, question] = /^(.*[.!]) ([^.!]+\?)$/.exec(user)!;
+    expect(question, user).toBeDefined();
+    for (const word of assistant.toLowerCase().replace(/\.$/, "").split(" "))
+      expect(passage!.toLowerCase()).toContain(word);
   }
 });
 

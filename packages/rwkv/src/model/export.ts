@@ -7,6 +7,7 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { CheckpointTensor } from "../formats/checkpoint.ts";
 import type { GgufValue } from "../formats/gguf/types.ts";
 import { LAYER_NORM_EPS, type ModelConfig } from "./config.ts";
+import { timeStateShape } from "./tuned-state.ts";
 import { deviceDType, readValues, recode } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 import { ggufNames } from "./weights/gguf.ts";
@@ -101,12 +102,11 @@ export function officialTensors(
   return [...result, ...timeStateTensors(weights)];
 }
 
-/** A tuned initial state as official files have it: `[H, N, N]` of each layer, rows follow the value. */
+/** A tuned initial state as official files have it: `[H, N, N]` of each layer, rows follow the value; in v4 `[3, A]`. */
 export function timeStateTensors({ config, timeState }: CanonicalWeights): CheckpointTensor[] {
-  const { heads, headSize } = config;
+  const shape = timeStateShape(config);
   return (timeState?.layers ?? []).map((view, i) => {
-    const state = timeState!.orientation === "value-key" ? view : transposed(view);
-    const shape = [heads!, headSize!, headSize!];
+    const state = timeState!.orientation === "value-key" || config.heads === null ? view : transposed(view);
     return {
       name: `blocks.${i}.att.time_state`,
       dtype: state.dtype,

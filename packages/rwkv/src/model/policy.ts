@@ -4,6 +4,7 @@
 import { ENCODED_DTYPES, type EncodedDType } from "../core/decode.ts";
 import { DTYPES, isQuantized, type WeightDType } from "../core/dtype.ts";
 import { UsageError } from "../core/errors.ts";
+import { wildcardSource } from "../core/wildcard.ts";
 import { deviceDType } from "./values.ts";
 import type { CanonicalWeight } from "./weights/canonical.ts";
 
@@ -107,8 +108,7 @@ function parsePolicy(policy: string): Rule[] {
 }
 
 function patternOf(name: string): RegExp {
-  const escaped = name.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*");
-  return new RegExp(`^${escaped}(\\.weight)?$`, "s");
+  return new RegExp(`^${wildcardSource(name)}(\\.weight)?$`, "s");
 }
 
 function isEncoded(name: string): name is EncodedDType {

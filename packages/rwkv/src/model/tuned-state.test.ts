@@ -7,7 +7,7 @@ import {
   type SyntheticVersion,
   type TensorValues,
 } from "../../../../test/golden/synthetic.ts";
-import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
+import { FormatError, UsageError } from "../core/errors.ts";
 import type { ModelConfig } from "./config.ts";
 import { stateLayout } from "./state.ts";
 import { tunedState, tunedStateTensors } from "./tuned-state.ts";
@@ -81,21 +81,44 @@ describe("tunedState", () => {
     );
   });
 
-  test("v4 has none", async () => {
-    await expect(tunedState(checkpointOf(states()), configOf("4"))).rejects.toThrow(UnsupportedError);
+  test("v4 takes [3, A], aa, bb and pp, and no matrices", async () => {
+    const config = configOf("4");
+    await expect(tunedState(checkpointOf(states()), config)).rejects.toThrow(
+      /\[2, 8, 8\].*this model's state is \[3, 16\]/,
+    );
+    const vectors = new Map(
+      [0, 1].map((i) => [
+        `blocks.${i}.att.time_state`,
+        { shape: [3, 16], values: Float32Array.from({ length: 48 }, (_, j) => 100 * i + j) },
+      ]),
+    );
+    for (const format of ["pth", "safetensors"] as const) {
+      const block = await tunedState(checkpointOf(vectors, { format }), config);
+      const { tensors } = stateLayout(config);
+      const first = (name: string): number => block[tensors.find((tensor) => tensor.name === name)!.offset]!;
+      expect(["aa", "bb", "pp", "ffnShift"].map((part) => first(`blocks.1.${part}`))).toEqual([
+        100, 116, 132, 0,
+      ]);
+    }
   });
 });
 
 describe("tunedStateTensors", () => {
-  test.each(["5.2", "6", "7"] as const)(
+  test.each(["4", "5.0", "5.2", "6", "7"] as const)(
     "RWKV %s: read again they are the same state, in both orders",
     async (version) => {
       const config = configOf(version);
-      const block = await tunedState(checkpointOf(states()), config);
+      const { tensors: parts, nElements } = stateLayout(config);
+      const block = new Float32Array(nElements);
+      for (const { name, offset, shape } of parts) {
+        if (name.endsWith("Shift")) continue;
+        const end = offset + shape.reduce((product, dimension) => product * dimension, 1);
+        for (let i = offset; i < end; i++) block[i] = i;
+      }
       for (const orientation of ["value-key", "key-value"] as const) {
         const tensors = tunedStateTensors(config, block, "f32", orientation);
         expect(tensors.map(({ name, shape }) => [name, shape])).toEqual(
-          [0, 1].map((i) => [`blocks.${i}.att.time_state`, [2, 8, 8]]),
+          [0, 1].map((i) => [`blocks.${i}.att.time_state`, version === "4" ? [3, 16] : [2, 8, 8]]),
         );
         const again = {
           ...checkpointOf(new Map()),
@@ -126,8 +149,5 @@ describe("tunedStateTensors", () => {
     large[20] = NaN;
     expect(of(large)).toThrow(UsageError);
     expect(of(large)).toThrow(/holds NaN at element 20/);
-    expect(() => tunedStateTensors(configOf("4"), new Float32Array(0), "f32", "value-key")).toThrow(
-      UnsupportedError,
-    );
   });
 });

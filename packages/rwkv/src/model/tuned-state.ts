@@ -1,9 +1,10 @@
 // Tuned initial states (`time_state`), as files hold them and as state blocks. Hides that files and versions differ in the
-// order of a state's last two dimensions. Source: the training code of BlinkDL/RWKV-LM, web-rwkv's converter.
+// order of a state's last two dimensions. Source: the training code of BlinkDL/RWKV-LM, web-rwkv's converter. RWKV-4 has no
+// matrices and no published form: its files hold `[3, A]`, the vectors aa, bb and pp, in the same names.
 
 import { byteLengthOf, countElements, isWeightDType } from "../core/dtype.ts";
 import { decodeToF32 } from "../core/decode.ts";
-import { FormatError, UnsupportedError, UsageError } from "../core/errors.ts";
+import { FormatError, UsageError } from "../core/errors.ts";
 import type { Checkpoint, CheckpointTensor } from "../formats/checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
 import { stateLayout, type StateLayout } from "./state.ts";
@@ -23,11 +24,10 @@ export interface TunedStateOptions {
 }
 
 /**
- * Reads a state-tuned checkpoint: `blocks.<i>.att.time_state`, `[H, N, N]`, for every layer; other tensors are not
- * looked at.
+ * Reads a state-tuned checkpoint: `blocks.<i>.att.time_state`, `[H, N, N]` or in v4 `[3, A]`, for every layer; other
+ * tensors are not looked at.
  * @returns a full state block of `stateLayout(config)`, token shifts at zero
  * @throws FormatError if a layer is missing, or the shapes are those of another model
- * @throws UnsupportedError for v4, which has no such state
  */
 export async function tunedState(
   checkpoint: Checkpoint,
@@ -65,7 +65,7 @@ export async function stateFromTimeState(
   config: ModelConfig,
   signal?: AbortSignal,
 ): Promise<Float32Array> {
-  const shape = shapeOf(source, config);
+  const shape = timeStateShape(config);
   const layout = stateLayout(config);
   const block = new Float32Array(layout.nElements);
   for (const [i, view] of layers.entries()) {
@@ -77,19 +77,18 @@ export async function stateFromTimeState(
     }
     const bytes = new Uint8Array(byteLengthOf(view.dtype, shape));
     await view.read(bytes, signal);
-    const wkv = wkvOf(block, layout, i);
-    decodeToF32(view.dtype, bytes, wkv);
-    if (orientation !== nativeOrientation(config)) transposeHeads(wkv, shape[1]);
+    const values = timeStateOf(block, layout, i, shape);
+    decodeToF32(view.dtype, bytes, values);
+    orient(values, config, orientation);
   }
   return block;
 }
 
 /**
- * The tensors of a file that holds a tuned state: `blocks.<i>.att.time_state`, `[H, N, N]`.
+ * The tensors of a file that holds a tuned state: `blocks.<i>.att.time_state`, `[H, N, N]` or in v4 `[3, A]`.
  * @param state - a whole state block of `stateLayout(config)`, not kept
- * @param orientation - of the last two dimensions in the file
+ * @param orientation - of the last two dimensions of matrices in the file
  * @throws UsageError if the block has another length, holds token shifts, or a value that is not finite in `dtype`
- * @throws UnsupportedError for v4, which has no such state
  */
 export function tunedStateTensors(
   config: ModelConfig,
@@ -97,15 +96,15 @@ export function tunedStateTensors(
   dtype: "f32" | "f16" | "bf16",
   orientation: StateOrientation,
 ): CheckpointTensor[] {
-  const shape = shapeOf("A tuned state", config);
+  const shape = timeStateShape(config);
   const layout = stateLayout(config);
   checkState(state, layout);
   return Array.from({ length: config.nLayer }, (_, i) => {
     const name = `blocks.${i}.att.time_state`;
-    const wkv = wkvOf(state, layout, i).slice();
-    if (orientation !== nativeOrientation(config)) transposeHeads(wkv, shape[1]);
+    const values = timeStateOf(state, layout, i, shape).slice();
+    orient(values, config, orientation);
     const bytes = new Uint8Array(byteLengthOf(dtype, shape));
-    recode({ name, dtype: "f32", shape }, new Uint8Array(wkv.buffer), dtype, bytes);
+    recode({ name, dtype: "f32", shape }, new Uint8Array(values.buffer), dtype, bytes);
     return {
       name,
       dtype,
@@ -132,7 +131,7 @@ function checkState(state: Float32Array, layout: StateLayout): void {
     );
   }
   for (const { name, offset, shape } of layout.tensors) {
-    if (name.endsWith(".wkv")) continue;
+    if (!name.endsWith("Shift")) continue;
     if (state.subarray(offset, offset + countElements(shape)).every((value) => value === 0)) continue;
     throw new UsageError(
       `The state holds a token shift ("${name}" is not zero), which a file of "time_state" tensors cannot: it is the state ` +
@@ -141,21 +140,31 @@ function checkState(state: Float32Array, layout: StateLayout): void {
   }
 }
 
-/** `[H, N, N]`; `source` is what messages begin with. */
-function shapeOf(source: string, { heads, headSize }: ModelConfig): readonly [number, number, number] {
-  if (heads !== null && headSize !== null) return [heads, headSize, headSize];
-  throw new UnsupportedError(`${source}: RWKV-4 has no matrix state, so "time_state" has no meaning for it.`);
+/** Of the tensor of a layer. */
+export function timeStateShape({ heads, headSize, nAtt }: ModelConfig): readonly number[] {
+  return heads === null || headSize === null ? [3, nAtt] : [heads, headSize, headSize];
 }
 
-/** Of a state block. */
-function nativeOrientation({ version }: ModelConfig): StateOrientation {
-  return version === "7" ? "value-key" : "key-value";
-}
-
-/** The matrix state of a layer, as a part of the block. */
-function wkvOf(block: Float32Array, layout: StateLayout, layer: number): Float32Array {
-  const { offset, shape } = layout.tensors.find(({ name }) => name === `blocks.${layer}.wkv`)!;
+/** What a layer's tensor holds, as a part of the block: wkv, or aa, bb and pp, which follow one another. */
+function timeStateOf(
+  block: Float32Array,
+  layout: StateLayout,
+  layer: number,
+  shape: readonly number[],
+): Float32Array {
+  const names = [`blocks.${layer}.wkv`, `blocks.${layer}.aa`];
+  const { offset } = layout.tensors.find(({ name }) => names.includes(name))!;
   return block.subarray(offset, offset + countElements(shape));
+}
+
+/** From the order of a state block to that of the file, or back. */
+function orient(
+  values: Float32Array,
+  { version, headSize }: ModelConfig,
+  orientation: StateOrientation,
+): void {
+  const native: StateOrientation = version === "7" ? "value-key" : "key-value";
+  if (headSize !== null && orientation !== native) transposeHeads(values, headSize);
 }
 
 function transposeHeads(wkv: Float32Array, headSize: number): void {

@@ -5,6 +5,8 @@ import type { FilePlace } from "../core/byte-source.ts";
 import type { WeightDType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
+import type { OpCall } from "./signature.ts";
+import type { Tap } from "./taps.ts";
 import type { RowKind, Tensor } from "./tensor.ts";
 
 /** A weight that a backend takes into its own memory. */
@@ -82,8 +84,13 @@ export interface Program {
   /** Most rows one step may have. */
   readonly maxRows: number;
 
-  /** A slot with the initial state. @throws DeviceError if there is no memory for one more */
-  createSlot(): number;
+  /**
+   * A slot with the initial state, or with that of another. A copy may put off the copying until one of the two slots
+   * advances, but no step may fail for want of memory for that.
+   * @throws UsageError if there is no slot `copyOf`
+   * @throws DeviceError if there is no memory for one more
+   */
+  createSlot(copyOf?: number): number;
   /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */
@@ -109,8 +116,33 @@ export interface Program {
    */
   zeroInputs(): ZeroInputs | null;
 
-  /** Frees all memory; nothing may be called afterwards. */
+  /** The way to look at values in the middle of a step; absent where the backend has none. */
+  readonly recording?: Recording | undefined;
+
+  /** Frees all memory, tapped programs included; nothing may be called afterwards. */
   dispose(): void;
+}
+
+/** The operations of a program, and the way to record them once more. */
+export interface Recording {
+  /** In the order of the forward pass, nothing fused. */
+  readonly calls: readonly OpCall[];
+  /**
+   * Records the operations again, with a copy for each tap. The program made has the same weights, which it shares, gives
+   * the same bits, has slots of its own, and is to be disposed when it is no longer needed; this one stays as it is.
+   * @param maxRows - most rows of one step of the program made
+   * @throws DeviceError if there is no memory
+   */
+  tapped(taps: readonly Tap[], maxRows: number): Promise<TappedProgram>;
+}
+
+/** A program that keeps values of its last step. */
+export interface TappedProgram extends Omit<Program, "recording"> {
+  /**
+   * What the tap of that number has copied in the last step, a copy.
+   * @returns all its rows, or those whose logits were wanted if it is of that kind: `[rows, width]`
+   */
+  readTap(tap: number): Float32Array;
 }
 
 /** Precision of activations in products with quantised weights. */

@@ -10,8 +10,11 @@ export type {
   BuilderOptions,
   Program,
   ProgramBuilder,
+  Recording,
   Run,
   StepOptions,
+  TappedProgram,
   TensorDeclarer,
   WeightUpload,
 } from "./backend.ts";
+export type { Tap } from "./taps.ts";

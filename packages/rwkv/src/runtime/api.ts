@@ -2,6 +2,7 @@
 
 import type { ByteSink } from "../core/byte-sink.ts";
 import type { Platform } from "../core/platform.ts";
+import type { Trace } from "../formats/trace-file.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { listDevices, type DeviceDescription } from "./backends.ts";
 import { compare, type CompareOptions, type Comparison } from "./compare.ts";
@@ -10,6 +11,7 @@ import { inspect, type CheckpointSummary } from "./inspect.ts";
 import { loadModel, type LoadOptions } from "./load.ts";
 import type { Model } from "./model.ts";
 import { previewQuantize, quantize, type QuantizeOptions, type QuantizePreview } from "./quantize.ts";
+import { readTrace } from "./read-trace.ts";
 import type { FileSource } from "./source.ts";
 import { loadTokenizer, modelTokenizer } from "./tokenizer.ts";
 
@@ -31,6 +33,7 @@ export interface Api {
     options?: Omit<QuantizeOptions, "tokenizer">,
   ) => Promise<QuantizePreview>;
   readonly compare: (first: FileSource, second: FileSource, options: CompareOptions) => Promise<Comparison>;
+  readonly readTrace: (file: FileSource, options?: OpenOptions) => Promise<Trace>;
 }
 
 export function createApi(platform: Platform): Api {
@@ -49,5 +52,6 @@ export function createApi(platform: Platform): Api {
     quantize: (file, sink, options = {}) => quantize(platform, file, sink, options),
     previewQuantize: (file, options = {}) => previewQuantize(platform, file, options),
     compare: (first, second, options) => compare(platform, first, second, options),
+    readTrace: (file, options) => readTrace(platform, file, options?.signal),
   };
 }

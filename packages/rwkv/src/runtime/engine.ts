@@ -2,6 +2,7 @@
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
 import { UsageError } from "../core/errors.ts";
+import type { SessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
 import type { Program } from "../ops/backend.ts";
@@ -66,6 +67,56 @@ export class Engine {
     if (this.#isDisposed) throw disposedError();
   }
 
+  /** @throws UsageError if an initial state was given that is no whole state */
+  checkState(initialState: Float32Array | undefined): void {
+    const { stateElements } = this.program;
+    if (initialState === undefined || initialState.length === stateElements) return;
+    throw new UsageError(
+      `initialState has ${initialState.length} numbers, but a state of ${this.name} has ${stateElements}.`,
+    );
+  }
+
+  /**
+   * @param what - what messages call the state
+   * @param allowOtherModel - whether it may be of another model of the same sizes
+   * @throws UsageError naming both models if the state belongs to another one
+   */
+  checkSnapshot({ header, state, logits }: SessionFile, what: string, allowOtherModel: boolean): void {
+    const { fingerprint, modelName, pendingToken } = header;
+    const { nVocab } = this.config;
+    const { stateElements } = this.program;
+    const both =
+      `${what} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
+      `${this.name} (fingerprint ${this.fingerprint.slice(0, 12)}).`;
+    const hasSizes =
+      state.length === stateElements &&
+      (logits === null || logits.length === nVocab) &&
+      (pendingToken === null || pendingToken < nVocab);
+    if (!hasSizes) {
+      throw new UsageError(
+        `${both} Its sizes are others: ${state.length} numbers where this model's state has ${stateElements}, or ` +
+          `logits or an id for another vocabulary than ${nVocab}. Load the model that it belongs to.`,
+      );
+    }
+    if (fingerprint === this.fingerprint || allowOtherModel) return;
+    throw new UsageError(
+      `${both} A state continues only on its own model; allowOtherModel takes one of a model of the same sizes, such as ` +
+        `another fine-tune.`,
+    );
+  }
+
+  /** Ids that end a text where the caller names none. */
+  get defaultStopTokens(): readonly number[] {
+    const endOfText = this.tokenizer?.endOfText ?? null;
+    return endOfText === null ? [] : [endOfText];
+  }
+
+  /** World models have a few more rows than their vocabulary has ids; those must never be drawn. */
+  usedLogits(logits: Float32Array): Float32Array {
+    const nVocab = this.tokenizer?.nVocab ?? logits.length;
+    return nVocab < logits.length ? logits.subarray(0, nVocab) : logits;
+  }
+
   /** @throws UsageError for a model without a tokenizer */
   requireTokenizer(): Tokenizer {
     if (this.tokenizer !== null) return this.tokenizer;
@@ -104,6 +155,11 @@ export class Engine {
     this.#loaded.embedding.row(token, rows, 0);
     rows.set(input.rows!, nEmbd);
     return { nRows: input.nRows + 1, tokens: null, rows };
+  }
+
+  /** Room for so many rows of the program's inputs. */
+  createInputs(nRows: number): Float32Array[] {
+    return this.#loaded.inputWidths.map((width) => new Float32Array(nRows * width));
   }
 
   /**

@@ -1,13 +1,15 @@
 // Decoding: sample, emit, read, until something ends it. One object is both the stream and the promise of the whole.
 
 import { UsageError } from "../core/errors.ts";
-import { createSampler, type Sampler, type SamplingOptions } from "../sampler/chain.ts";
-import { createStopMatcher, type StopMatcher } from "../tokenizer/stop.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { Utf8Decoder } from "../tokenizer/utf8.ts";
+import type { Sampler } from "../sampler/chain.ts";
+import { createSampler, type SamplingOptions } from "../sampler/options.ts";
 import type { Prompt } from "./engine.ts";
+import { Guide, type LentSequence } from "./guidance.ts";
 import { perSecond, PhaseTimer, type TokenProgress } from "./progress.ts";
 import type { Sequence } from "./sequence.ts";
+import type { Session } from "./session.ts";
+import { TextEmitter } from "./text-emitter.ts";
+import { LogprobReader, type DrawnLogprob } from "./token-logprobs.ts";
 
 /**
  * Why a generation ended: `length`, maxTokens were produced; `stop`, a stop token or stop string came; `aborted`, the
@@ -23,6 +25,13 @@ export interface GenerateOptions extends SamplingOptions {
   readonly stopTokens?: readonly number[] | undefined;
   /** Strings that end the text; neither they nor a part of them is ever emitted. */
   readonly stop?: readonly string[] | undefined;
+  /** Steers away from another text. Default none. */
+  readonly guidance?: GuidanceOptions | undefined;
+  /**
+   * How many of the likeliest tokens are told for each place, with their log-probabilities and that of the token drawn: by
+   * the model's own distribution, before guidance and sampler. 0 tells the drawn one's alone. Default: nothing is told.
+   */
+  readonly logprobs?: number | undefined;
   /** Whether the text begins with the prompt. Default false. */
   readonly echo?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -30,11 +39,24 @@ export interface GenerateOptions extends SamplingOptions {
   readonly onProgress?: ((progress: TokenProgress) => void) | undefined;
 }
 
+/** Classifier-free guidance. */
+export interface GuidanceOptions {
+  /** How strongly: 1 changes nothing, above 1 leads away from the negative text, 0 follows it. */
+  readonly scale: number;
+  /**
+   * What stands in place of the prompt for the text to be steered away from, read in a fork of the session; or a session that
+   * has read it, which goes on with each token and is busy meanwhile.
+   */
+  readonly negative: Prompt | Session;
+}
+
 /** What one token added. `text` may be empty: bytes of an unfinished character or of a possible stop are held back. */
 export interface GenerationChunk {
   readonly text: string;
   /** The tokens since the last chunk: one, or none where held back text comes out at the end. */
   readonly tokens: readonly number[];
+  /** One for each of the tokens; only where `logprobs` was asked for. */
+  readonly logprobs?: readonly DrawnLogprob[];
 }
 
 /** Wall-clock times; rates are 0 where nothing was measured. */
@@ -55,6 +77,8 @@ export interface GenerationResult {
   readonly timings: GenerationTimings;
   /** Gives the same text again with the same prompt and options. */
   readonly seed: number;
+  /** One for each of the tokens; only where `logprobs` was asked for. */
+  readonly logprobs?: readonly DrawnLogprob[];
 }
 
 const DEFAULT_MAX_TOKENS = 256;
@@ -68,28 +92,39 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   readonly #prompt: Prompt | null;
   readonly #options: GenerateOptions;
   readonly #acquire: () => () => void;
+  readonly #lendNegative: (() => LentSequence) | null;
   readonly #sampler: Sampler;
   readonly #maxTokens: number;
   #isStarted = false;
   #whole: Promise<GenerationResult> | null = null;
   #result: GenerationResult | null = null;
 
-  /** @internal Use `session.generate`. */
+  /**
+   * @internal Use `session.generate`.
+   * @param lendNegative - where the guidance names a session
+   */
   constructor(
     sequence: Sequence,
     prompt: Prompt | null,
     options: GenerateOptions,
     acquire: () => () => void,
+    lendNegative: (() => LentSequence) | null,
   ) {
     this.#sequence = sequence;
     this.#prompt = prompt;
     this.#options = options;
     this.#acquire = acquire;
+    this.#lendNegative = lendNegative;
     this.#sampler = createSampler(options);
     this.#maxTokens = options.maxTokens ?? DEFAULT_MAX_TOKENS;
     if (!Number.isSafeInteger(this.#maxTokens) || this.#maxTokens < 0) {
       throw new UsageError(`maxTokens is ${this.#maxTokens}; expected a whole number of at least 0.`);
     }
+    const { logprobs, guidance } = options;
+    if (logprobs !== undefined && (!Number.isSafeInteger(logprobs) || logprobs < 0)) {
+      throw new UsageError(`logprobs is ${logprobs}; expected a whole number of at least 0.`);
+    }
+    if (guidance !== undefined) Guide.checkScale(guidance.scale);
     if (options.stop?.includes("") === true)
       throw new UsageError("A stop string is empty; it would end every text at once.");
     if (options.stop !== undefined && options.stop.length > 0) sequence.engine.requireTokenizer();
@@ -131,11 +166,14 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
   }
 
   async *#run(): AsyncGenerator<GenerationChunk, void, void> {
-    const { signal, onProgress, seed } = this.#options;
+    const { signal, onProgress, seed, logprobs: nLogprobs } = this.#options;
     const sequence = this.#sequence;
+    const { engine } = sequence;
     if (seed === undefined && sequence.random !== null) this.#sampler.restore(sequence.random);
-    const emitter = new TextEmitter(sequence.engine.tokenizer, this.#options.stop ?? []);
-    const stopTokens = new Set(this.#options.stopTokens ?? this.#defaultStopTokens());
+    const emitter = new TextEmitter(engine.tokenizer, this.#options.stop ?? []);
+    const stopTokens = new Set(this.#options.stopTokens ?? engine.defaultStopTokens);
+    const reader = nLogprobs === undefined ? null : new LogprobReader();
+    const logprobs: DrawnLogprob[] = [];
     const tokens: number[] = [];
     let text = "";
     let finishReason: FinishReason = "aborted";
@@ -143,6 +181,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     const prefill = new PhaseTimer();
     let prefillMs = 0;
     let decode = prefill;
+    const guide = this.#startGuide();
 
     try {
       const prompt = this.#prompt ?? "";
@@ -150,31 +189,31 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
         text = prompt;
         yield { text: prompt, tokens: [] };
       }
-      if (prompt.length > 0) nPromptTokens = await sequence.read(prompt, { signal, onProgress });
-      if (!sequence.canContinue) {
-        throw new UsageError(
-          "There is nothing to continue: give a prompt, or restore a session that has read something.",
-        );
-      }
+      nPromptTokens = await this.#read(prompt, guide);
+      sequence.requireContinuable();
       prefillMs = prefill.elapsedMs();
       if (nPromptTokens > 0) prefill.measure("rwkv:prefill");
       decode = new PhaseTimer();
+      this.#sampler.begin(sequence.recentTokens, sequence.nTokens);
       while (tokens.length < this.#maxTokens && finishReason === "aborted") {
         if (signal?.aborted === true) break;
-        const logits = await sequence.settle();
-        const token = this.#sampler.sample(this.#usedLogits(logits!));
+        const logits = (await (guide === null ? sequence.settle() : guide.settleAlong(sequence.settle())))!;
+        const token = this.#sampler.sample(engine.usedLogits(guide === null ? logits : guide.guided(logits)));
         sequence.random = this.#sampler.state();
         if (stopTokens.has(token)) {
           finishReason = "stop";
           break;
         }
+        const told = reader?.drawn(engine.usedLogits(logits), token, nLogprobs!);
         sequence.accept(token);
+        guide?.accept(token);
         tokens.push(token);
+        if (told !== undefined) logprobs.push(told);
         const piece = emitter.push(token);
         text += piece;
         if (emitter.isStopped) finishReason = "stop";
         onProgress?.(decode.progress("decode", tokens.length, this.#maxTokens));
-        yield { text: piece, tokens: [token] };
+        yield { text: piece, tokens: [token], ...(told !== undefined && { logprobs: [told] }) };
       }
       if (finishReason === "aborted" && tokens.length === this.#maxTokens) finishReason = "length";
       const rest = emitter.flush();
@@ -184,6 +223,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
       // An abort inside the prompt has been undone; it ends the generation like any other abort.
       if (signal?.aborted !== true || error !== signal.reason) throw error;
     } finally {
+      guide?.release();
       const decodeMs = decode === prefill ? 0 : decode.elapsedMs();
       if (tokens.length > 0) decode.measure("rwkv:decode");
       this.#result = {
@@ -198,47 +238,27 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
           decodeTokensPerSecond: perSecond(tokens.length, decodeMs),
         },
         seed: this.#sampler.seed,
+        ...(reader !== null && { logprobs }),
       };
     }
   }
 
-  /** World models have a few more rows than their vocabulary has ids; those must never be drawn. */
-  #usedLogits(logits: Float32Array): Float32Array {
-    const nVocab = this.#sequence.engine.tokenizer?.nVocab ?? logits.length;
-    return nVocab < logits.length ? logits.subarray(0, nVocab) : logits;
+  /** Null without guidance. */
+  #startGuide(): Guide | null {
+    const { guidance } = this.#options;
+    if (guidance === undefined) return null;
+    if (this.#lendNegative === null) return Guide.fork(this.#sequence, guidance.scale);
+    return Guide.of(this.#lendNegative(), this.#sequence, guidance.scale);
   }
 
-  #defaultStopTokens(): readonly number[] {
-    const endOfText = this.#sequence.engine.tokenizer?.endOfText ?? null;
-    return endOfText === null ? [] : [endOfText];
-  }
-}
-
-/** Tokens to text: bytes that may belong to a stop string or an unfinished character are held back. */
-class TextEmitter {
-  readonly #tokenizer: Tokenizer | null;
-  readonly #matcher: StopMatcher | null;
-  readonly #decoder = new Utf8Decoder();
-  isStopped = false;
-
-  constructor(tokenizer: Tokenizer | null, stop: readonly string[]) {
-    this.#tokenizer = tokenizer;
-    const encoder = new TextEncoder();
-    this.#matcher = stop.length === 0 ? null : createStopMatcher(stop.map((text) => encoder.encode(text)));
-  }
-
-  /** Without a tokenizer there is no text, only tokens. */
-  push(token: number): string {
-    if (this.#tokenizer === null) return "";
-    const bytes = this.#tokenizer.tokenBytes(token);
-    if (this.#matcher === null) return this.#decoder.push(bytes);
-    const { emit, matched } = this.#matcher.push(bytes);
-    if (matched !== null) this.isStopped = true;
-    return this.#decoder.push(emit);
-  }
-
-  flush(): string {
-    const held = this.#matcher === null || this.isStopped ? new Uint8Array(0) : this.#matcher.flush();
-    return this.#decoder.push(held) + this.#decoder.flush();
+  /** Reads the prompt, and the negative one beside it. Returns the rows of the prompt. */
+  async #read(prompt: Prompt, guide: Guide | null): Promise<number> {
+    const { signal, onProgress, guidance } = this.#options;
+    const negative =
+      guidance === undefined || this.#lendNegative !== null ? "" : (guidance.negative as Prompt);
+    guide?.requireContinuable(negative);
+    const own = prompt.length > 0 ? this.#sequence.read(prompt, { signal, onProgress }) : Promise.resolve(0);
+    if (guide === null) return own;
+    return guide.readAlong(own, negative, { signal });
   }
 }

@@ -18,6 +18,8 @@ import {
   type BackendResources,
   type DeviceName,
 } from "./backends.ts";
+import type { JinjaSource } from "../chat/jinja.ts";
+import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
 import { Model } from "./model.ts";
@@ -101,10 +103,23 @@ export async function loadModel(
       options.tokenizer,
       signal,
     );
-    const { format } = checkpoint;
+    const { format, metadata } = checkpoint;
+    const chatTemplate = await findChatTemplate(checkpoint, opened, signal);
+    const title = metadata.get("general.name");
     const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
     return withAdapter(platform, base, setting, (weights, identity) =>
-      createModel({ platform, format, weights, identity, tokenizer, options, logger, start }),
+      createModel({
+        platform,
+        format,
+        title: typeof title === "string" ? title : null,
+        weights,
+        identity,
+        tokenizer,
+        chatTemplate,
+        options,
+        logger,
+        start,
+      }),
     );
   });
 }
@@ -112,10 +127,12 @@ export async function loadModel(
 interface ModelParts {
   readonly platform: Platform;
   readonly format: string;
+  readonly title: string | null;
   readonly weights: CanonicalWeights;
   /** The model's fingerprint. */
   readonly identity: string;
   readonly tokenizer: Tokenizer | null;
+  readonly chatTemplate: JinjaSource | null;
   readonly options: LoadOptions;
   readonly logger: Logger;
   /** When loading began. */
@@ -152,7 +169,7 @@ async function createModel(parts: ModelParts): Promise<Model> {
 async function createModelOn(
   backend: Backend,
   fallbackReason: string | null,
-  { platform, format, weights, identity, tokenizer, options, logger, start }: ModelParts,
+  { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: ModelParts,
 ): Promise<Model> {
   const { source, config } = weights;
   const { signal, onProgress } = options;
@@ -184,6 +201,7 @@ async function createModelOn(
     engine,
     {
       name,
+      title,
       backend: backend.name,
       device: backend.description,
       fallbackReason,
@@ -195,6 +213,7 @@ async function createModelOn(
       stateByteLength: 4 * loaded.program.stateElements,
       fingerprint: identity,
     },
+    chatTemplate,
     platform,
   );
 }

@@ -1,22 +1,28 @@
 // A loaded model: what it is, and the sessions that run on it.
 
-import { UsageError } from "../core/errors.ts";
+import type { JinjaSource } from "../chat/jinja.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
+import type { Trace } from "../formats/trace-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { stateLayout, type StateTensor } from "../model/state.ts";
 import { tunedState } from "../model/tuned-state.ts";
 import type { StateOrientation } from "../model/weights/orientation.ts";
 import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, Prompt } from "./engine.ts";
 import { Sequence } from "./sequence.ts";
 import { Session } from "./session.ts";
+import { Snapshot } from "./snapshot.ts";
 import { openFile, readAll, withOpened, type FileSource } from "./source.ts";
+import { trace, traceNames, type TraceOptions } from "./trace.ts";
 
 /** What runs the model, and how. */
 export interface ModelInfo {
+  /** What the file is called. */
   readonly name: string;
+  /** What the file calls the model; null if it does not say, as all but GGUF files. */
+  readonly title: string | null;
   /** Name of the backend in use. */
   readonly backend: string;
   /** One line: instruction set, threads. */
@@ -43,6 +49,10 @@ export interface ModelInfo {
 export interface SessionOptions {
   /** A whole state block to start from, laid out as `stateLayout` says, and to return to on `reset`. */
   readonly initialState?: Float32Array | undefined;
+  /** Where to go on from, made by any session of the model. `reset` does not return to it. */
+  readonly snapshot?: Snapshot | undefined;
+  /** Takes a snapshot of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
 }
 
 /** How a state is read. */
@@ -52,6 +62,8 @@ export interface RestoreOptions {
    * for .pth and `key-value` for safetensors, as most programs write them.
    */
   readonly orientation?: StateOrientation | undefined;
+  /** Takes a saved session of another model of the same sizes, such as another fine-tune. Default false. */
+  readonly allowOtherModel?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -61,36 +73,33 @@ export class Model implements AsyncDisposable {
   readonly info: ModelInfo;
   /** Null if none was given or found; token ids work without. */
   readonly tokenizer: Tokenizer | null;
+  /** The chat template inside the file or beside it; null if there is none. `chatFormat` makes use of it. */
+  readonly chatTemplate: JinjaSource | null;
   /** Name, shape, offset and initial value of each part of a state block, in the order of the official package. */
   readonly stateLayout: readonly StateTensor[];
   readonly #engine: Engine;
   readonly #platform: Platform;
 
   /** @internal Use `loadModel`. */
-  constructor(engine: Engine, info: ModelInfo, platform: Platform) {
+  constructor(engine: Engine, info: ModelInfo, chatTemplate: JinjaSource | null, platform: Platform) {
     this.#engine = engine;
     this.#platform = platform;
     this.config = engine.config;
     this.info = info;
     this.tokenizer = engine.tokenizer;
+    this.chatTemplate = chatTemplate;
     this.stateLayout = stateLayout(engine.config).tensors;
   }
 
   /**
-   * A session that has read nothing.
-   * @throws UsageError if `initialState` has the wrong length
+   * A session that has read nothing, or goes on from a snapshot.
+   * @throws UsageError if `initialState` has the wrong length or `snapshot` is of another model
    * @throws DeviceError if there is no memory for one more state
    */
-  async createSession({ initialState }: SessionOptions = {}): Promise<Session> {
-    const { stateElements } = this.#engine.program;
-    if (initialState !== undefined && initialState.length !== stateElements) {
-      throw new UsageError(
-        `initialState has ${initialState.length} numbers, but a state of ${this.info.name} has ${stateElements}.`,
-      );
-    }
-    return new Session(
-      await Sequence.create(this.#engine, initialState?.slice() ?? this.#engine.initialState),
-    );
+  async createSession({ initialState, snapshot, allowOtherModel }: SessionOptions = {}): Promise<Session> {
+    this.#engine.checkState(initialState);
+    const start = initialState?.slice() ?? this.#engine.initialState;
+    return new Session(await Sequence.create(this.#engine, start, snapshot, allowOtherModel));
   }
 
   /**
@@ -112,17 +121,35 @@ export class Model implements AsyncDisposable {
         return await this.createSession({ initialState });
       }
       const saved = await decodeSessionFile(await readAll(source, options.signal), source.name);
-      const { fingerprint, modelName, stateElements } = saved.header;
-      if (fingerprint !== this.info.fingerprint || stateElements !== this.#engine.program.stateElements) {
-        throw new UsageError(
-          `${source.name} is a state of ${modelName} (fingerprint ${fingerprint.slice(0, 12)}), but the loaded model is ` +
-            `${this.info.name} (fingerprint ${this.info.fingerprint.slice(0, 12)}). A state continues only on its own model.`,
-        );
-      }
-      return new Session(await Sequence.fromFile(this.#engine, saved));
+      const { allowOtherModel = false } = options;
+      this.#engine.checkSnapshot(saved, source.name, allowOtherModel);
+      return await this.createSession({ snapshot: new Snapshot(saved), allowOtherModel });
     } finally {
       await source.close();
     }
+  }
+
+  /**
+   * Reads a prompt and keeps values from inside the forward pass, and the states after the last token, as f32. What it
+   * copies is recorded for this call alone; sessions and their speed are as without it, and the logits (`head`) are the bits
+   * that a session gets. The names stand in docs/trace.md.
+   * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
+   * @throws UsageError for a name or layer that the model does not have (the message lists what there is), an empty prompt,
+   * text without a tokenizer, an unknown id, an initial state of another length, or if the model has been disposed
+   * @throws UnsupportedError if the backend cannot look inside a step
+   * @throws DeviceError if there is no memory
+   * @throws the signal's reason if aborted
+   */
+  async trace(prompt: Prompt, options: TraceOptions = {}): Promise<Trace> {
+    return trace(this.#engine, this.info, prompt, options);
+  }
+
+  /**
+   * The names of all values that `trace` keeps, in order of computation.
+   * @throws UsageError if the model has been disposed, UnsupportedError as `trace`
+   */
+  traceNames(): string[] {
+    return traceNames(this.#engine);
   }
 
   /**

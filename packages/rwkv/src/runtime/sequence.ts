@@ -6,10 +6,10 @@
 // and a saved sequence needs no logits to go on.
 
 import { UsageError } from "../core/errors.ts";
-import type { SessionFile } from "../formats/session-file.ts";
 import type { Engine, Prompt, PromptRows } from "./engine.ts";
 import { PhaseTimer, type TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
+import { Snapshot } from "./snapshot.ts";
 
 /** Ids kept for penalties and saved with the session. */
 const RECENT_TOKENS = 1024;
@@ -41,22 +41,25 @@ export class Sequence {
     this.#initialState = initialState;
   }
 
-  static async create(engine: Engine, initialState: Float32Array | null): Promise<Sequence> {
+  /**
+   * @param initialState - what `reset` returns to; null for the program's own
+   * @param snapshot - where to begin; without it at the initial state
+   */
+  static async create(
+    engine: Engine,
+    initialState: Float32Array | null,
+    snapshot?: Snapshot,
+    allowOtherModel = false,
+  ): Promise<Sequence> {
     engine.checkAlive();
     const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
-    if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
-    return sequence;
-  }
-
-  static async fromFile(engine: Engine, { header, state, logits }: SessionFile): Promise<Sequence> {
-    engine.checkAlive();
-    const sequence = new Sequence(engine, engine.program.createSlot(), engine.initialState);
-    await engine.program.writeSlot(sequence.slot, state);
-    sequence.#nTokens = header.nTokens;
-    sequence.#recentTokens = [...header.recentTokens];
-    sequence.#pendingToken = header.pendingToken;
-    sequence.#logits = logits;
-    sequence.random = header.random;
+    try {
+      if (snapshot !== undefined) await sequence.rewind(snapshot, allowOtherModel);
+      else if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
+    } catch (error) {
+      if (!engine.isDisposed) engine.program.releaseSlot(sequence.slot);
+      throw error;
+    }
     return sequence;
   }
 
@@ -73,10 +76,21 @@ export class Sequence {
     return this.#pendingToken !== null || this.#logits !== null;
   }
 
-  async fork(): Promise<Sequence> {
-    const { program } = this.engine;
-    const copy = new Sequence(this.engine, program.createSlot(), this.#initialState);
-    await program.copySlot(copy.slot, this.slot);
+  /** @throws UsageError if nothing was read yet */
+  requireContinuable(): void {
+    if (this.canContinue) return;
+    throw new UsageError(
+      "There is nothing to continue: give a prompt, or restore a session that has read something.",
+    );
+  }
+
+  /** Gives the slot back; the sequence must not be used afterwards. */
+  release(): void {
+    if (!this.engine.isDisposed) this.engine.program.releaseSlot(this.slot);
+  }
+
+  fork(): Sequence {
+    const copy = new Sequence(this.engine, this.engine.program.createSlot(this.slot), this.#initialState);
     copy.#nTokens = this.#nTokens;
     copy.#recentTokens = this.#recentTokens.slice(-RECENT_TOKENS);
     copy.#pendingToken = this.#pendingToken;
@@ -96,23 +110,37 @@ export class Sequence {
     this.random = null;
   }
 
-  /** What a file must hold to continue from here. */
-  async toFile(): Promise<SessionFile> {
+  /** All that is needed to continue from here. */
+  async snapshot(): Promise<Snapshot> {
     const state = await this.engine.program.readSlot(this.slot);
-    return {
+    return new Snapshot({
       header: {
         fingerprint: this.engine.fingerprint,
         modelName: this.engine.name,
-        stateElements: state.length,
-        logitElements: this.#logits?.length ?? 0,
         nTokens: this.#nTokens,
         recentTokens: this.recentTokens,
         pendingToken: this.#pendingToken,
         random: this.random,
       },
       state,
-      logits: this.#logits,
-    };
+      logits: this.#logits?.slice() ?? null,
+    });
+  }
+
+  /**
+   * Continues from the snapshot from now on.
+   * @param allowOtherModel - whether one of another model of the same sizes will do
+   * @throws UsageError if it is of another model; the sequence is then as before
+   */
+  async rewind({ contents }: Snapshot, allowOtherModel = false): Promise<void> {
+    this.engine.checkSnapshot(contents, "The snapshot", allowOtherModel);
+    const { header, state, logits } = contents;
+    await this.engine.program.writeSlot(this.slot, state);
+    this.#nTokens = header.nTokens;
+    this.#recentTokens = [...header.recentTokens];
+    this.#pendingToken = header.pendingToken;
+    this.#logits = logits;
+    this.random = header.random;
   }
 
   /** Reads a prompt, keeping its last token pending. Returns the number of rows. */
@@ -227,9 +255,8 @@ export class Sequence {
     const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
     // Only a read that a signal can stop half-way, or a callback fail, may have to be undone.
     const canFail = onProgress !== undefined || (signal !== undefined && input.nRows > 1);
-    const backup = canFail ? program.createSlot() : null;
+    const backup = canFail ? program.createSlot(this.slot) : null;
     try {
-      if (backup !== null) await program.copySlot(backup, this.slot);
       await scheduler.submit({
         slot: this.slot,
         nRows: input.nRows,

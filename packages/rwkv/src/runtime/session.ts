@@ -1,12 +1,14 @@
 // One conversation: what the library's user holds. It reads, generates, forks, saves and resets; one call at a time.
 
 import { UsageError } from "../core/errors.ts";
-import { encodeSessionFile } from "../formats/session-file.ts";
+import { searchBeams, type Beam, type BeamSearchOptions } from "./beam-search.ts";
+import { rankChoices, type Choice, type ChooseOptions, type RankedChoice } from "./choose.ts";
 import type { Prompt } from "./engine.ts";
 import { Generation, type GenerateOptions } from "./generation.ts";
 import type { TokenProgress } from "./progress.ts";
 import type { LogitsWanted } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
+import type { SaveOptions, Snapshot } from "./snapshot.ts";
 
 /** How a prompt is read. */
 export interface AppendOptions {
@@ -82,12 +84,44 @@ export class Session implements AsyncDisposable {
    * @throws UsageError if an option is out of range
    */
   generate(prompt: Prompt | null, options: GenerateOptions = {}): Generation {
-    return new Generation(this.#sequence, prompt, options, () => this.#acquire());
+    const negative = options.guidance?.negative;
+    const lendNegative =
+      negative instanceof Session
+        ? () => ({ release: negative.#acquire(), sequence: negative.#sequence })
+        : null;
+    return new Generation(this.#sequence, prompt, options, () => this.#acquire(), lendNegative);
   }
 
-  /** An independent session that continues from here; costs one copy of the state. */
-  async fork(): Promise<Session> {
-    return this.#exclusively(async () => new Session(await this.#sequence.fork()));
+  /**
+   * The likeliest continuations that a beam search finds, the likeliest first; the first is at least as likely as the
+   * greedy one. The session reads the prompt, and is left after it: `append` the tokens of a beam to go on with it.
+   * @param prompt - as for `append`; null or "" continues what was read before
+   * @throws UsageError for an option out of range, or nothing to continue; the signal's reason if aborted
+   */
+  async beamSearch(prompt: Prompt | null, options: BeamSearchOptions = {}): Promise<Beam[]> {
+    return this.#exclusively(() => searchBeams(this.#sequence, prompt, options));
+  }
+
+  /**
+   * Ranks texts by how likely they are to come next, the likeliest first. The session is left as it is.
+   * @param choices - texts or ids, at least one, none empty
+   * @throws UsageError for what is no choice, or nothing read before it; the signal's reason if aborted
+   */
+  async choose(choices: readonly Choice[], options: ChooseOptions = {}): Promise<RankedChoice[]> {
+    return this.#exclusively(() => rankChoices(this.#sequence, choices, options));
+  }
+
+  /** An independent session that continues from here. The state is copied when one of the two next reads, if ever. */
+  fork(): Promise<Session> {
+    return new Promise((resolve) => {
+      // Done at once, so that several forks can be asked for together.
+      const release = this.#acquire();
+      try {
+        resolve(new Session(this.#sequence.fork()));
+      } finally {
+        release();
+      }
+    });
   }
 
   /** Back to the state the session was created with; nothing of what it read remains. */
@@ -95,9 +129,26 @@ export class Session implements AsyncDisposable {
     await this.#exclusively(() => this.#sequence.reset());
   }
 
-  /** The session as bytes, for `model.restore` in any process; continuing them gives the same bits as going on. */
-  async save(): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#exclusively(async () => encodeSessionFile(await this.#sequence.toFile()));
+  /**
+   * The session as bytes, for `model.restore` in any process; in f32 continuing them gives the same bits as going on.
+   * @throws UsageError if a number of the state is too large for f16
+   */
+  async save(options: SaveOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#exclusively(async () => (await this.#sequence.snapshot()).save(options));
+  }
+
+  /** The session at this moment, to `rewind` to or to create others from; costs one copy of the state. */
+  async snapshot(): Promise<Snapshot> {
+    return this.#exclusively(() => this.#sequence.snapshot());
+  }
+
+  /**
+   * Goes on from the snapshot, whatever was read since: the same bits and, with no new seed, the same random numbers.
+   * Forwards as well as back, and with snapshots of other sessions too.
+   * @throws UsageError if it is of another model; the session is then as before
+   */
+  async rewind(snapshot: Snapshot): Promise<void> {
+    await this.#exclusively(() => this.#sequence.rewind(snapshot));
   }
 
   /** The state after every token read: f32, laid out as `model.stateLayout` says; a copy. */

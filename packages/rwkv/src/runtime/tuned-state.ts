@@ -11,7 +11,7 @@ import { STATE_ORIENTATION_KEY } from "../model/weights/orientation.ts";
 export interface WriteTunedStateOptions {
   /**
    * `pth` holds `[head, value, key]` as trainers write; `safetensors` `[head, key, value]` as web-rwkv reads, and says so
-   * in its metadata.
+   * in its metadata. Of RWKV-4 both hold `[3, A]`: aa, bb and pp.
    */
   readonly format: "pth" | "safetensors";
   /** Default `f32`. Trainers in PyTorch write `bf16`, web-rwkv reads `f16`. */
@@ -22,8 +22,8 @@ export interface WriteTunedStateOptions {
  * Writes `blocks.<i>.att.time_state` for every layer; `model.restore` reads it.
  * @param config - of the model that the state was tuned for
  * @param state - a whole state block, laid out as `model.stateLayout` says, token shifts at zero; not kept
- * @throws UsageError if the state has another length, holds token shifts, or a value does not fit the type
- * @throws UnsupportedError for RWKV-4, which has no such state; in all these cases nothing is written
+ * @throws UsageError if the state has another length, holds token shifts, or a value does not fit the type; in all these cases nothing
+ * is written
  */
 export async function writeTunedState(
   sink: ByteSink,

@@ -9,12 +9,16 @@ export class Candidates {
   count = 0;
   /** Ascending. */
   ids = new Int32Array(0);
-  /** Finite, or -Infinity for what must not be drawn; at least one is finite. */
+  /** Finite, or -Infinity for what must not be drawn; at least one is finite. Written by `set`, or followed by `refresh`. */
   logits = new Float32Array(0);
-  /** Scratch of the steps; after `weigh`, exp(logit - largest logit), which is proportional to the probability. */
+  /** After `weigh`, exp(logit - largest logit), which is proportional to the probability. */
   weights = new Float32Array(0);
-  /** The largest logit. */
-  maxLogit = 0;
+  /** Scratch of the steps. */
+  scores = new Float32Array(0);
+  #maxLogit = 0;
+  #isMaxKnown = false;
+  /** Sum of `weights`; null where the logits have changed since. */
+  #totalWeight: number | null = null;
   #allIds = new Int32Array(0);
 
   /**
@@ -24,20 +28,7 @@ export class Candidates {
    */
   load(logits: Float32Array): void {
     const nVocab = logits.length;
-    // Four maxima at a time: with one, each comparison would have to wait for the one before.
-    let max0 = -Infinity;
-    let max1 = -Infinity;
-    let max2 = -Infinity;
-    let max3 = -Infinity;
-    let i = 0;
-    for (; i + 3 < nVocab; i += 4) {
-      if (!(logits[i]! <= max0)) max0 = checkLogit(logits, i);
-      if (!(logits[i + 1]! <= max1)) max1 = checkLogit(logits, i + 1);
-      if (!(logits[i + 2]! <= max2)) max2 = checkLogit(logits, i + 2);
-      if (!(logits[i + 3]! <= max3)) max3 = checkLogit(logits, i + 3);
-    }
-    for (; i < nVocab; i++) if (!(logits[i]! <= max0)) max0 = checkLogit(logits, i);
-    const max = Math.max(max0, max1, max2, max3);
+    const max = maxOf(logits, nVocab, modelLogitError);
     if (max === -Infinity) {
       throw new UsageError(
         `None of ${nVocab} tokens can be drawn: ` +
@@ -50,11 +41,23 @@ export class Candidates {
     this.ids.set(this.#allIds.length === nVocab ? this.#allIds : this.#allIds.subarray(0, nVocab));
     this.logits.set(logits);
     this.count = nVocab;
-    this.maxLogit = max;
+    this.#maxLogit = max;
+    this.#isMaxKnown = true;
+    this.#totalWeight = null;
   }
 
-  /** Fills `weights` and returns their sum. */
+  /**
+   * The largest logit.
+   * @throws UsageError if the steps so far have left no token that can be drawn
+   */
+  get maxLogit(): number {
+    if (!this.#isMaxKnown) this.#setMax(maxOf(this.logits, this.count, stepLogitError));
+    return this.#maxLogit;
+  }
+
+  /** Fills `weights`, unless they are up to date, and returns their sum. */
   weigh(): number {
+    if (this.#totalWeight !== null) return this.#totalWeight;
     const { logits, weights, count, maxLogit } = this;
     let total = 0;
     for (let i = 0; i < count; i++) {
@@ -62,7 +65,61 @@ export class Candidates {
       weights[i] = weight;
       total += weight;
     }
+    this.#totalWeight = total;
     return total;
+  }
+
+  /** Where the token stands in the list; -1 if it is not there. */
+  indexOf(id: number): number {
+    const { ids, count } = this;
+    if (id < count && ids[id] === id) return id;
+    let low = 0;
+    let high = Math.min(id, count) - 1; // before the place it has in the whole vocabulary
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const found = ids[middle]!;
+      if (found === id) return middle;
+      if (found < id) low = middle + 1;
+      else high = middle - 1;
+    }
+    return -1;
+  }
+
+  /** Gives the candidate at `index` another logit: below Infinity, -Infinity if it must not be drawn. */
+  set(index: number, logit: number): void {
+    const before = this.logits[index]!;
+    this.logits[index] = logit;
+    const after = this.logits[index];
+    this.#totalWeight = null;
+    if (!this.#isMaxKnown) return;
+    if (after >= this.#maxLogit && after < Infinity) this.#maxLogit = after;
+    else if (before === this.#maxLogit || !(after < Infinity)) this.#isMaxKnown = false; // found, or refused, when asked for
+  }
+
+  /**
+   * Checks what a function of the user's has left, and takes it over: `ids`, `logits` and `count` may have changed.
+   * @param name - of the step, for messages
+   * @throws UsageError if a logit is NaN or +Infinity, or no token is left
+   */
+  refresh(name: string): void {
+    this.#totalWeight = null;
+    const isValid = Number.isInteger(this.count) && this.count >= 1 && this.count <= this.ids.length;
+    if (!isValid)
+      throw new UsageError(`The step ${name} left ${this.count} candidates; expected at least one.`);
+    this.#setMax(
+      maxOf(this.logits, this.count, (logit, index) => {
+        const token = this.ids[index]!;
+        return `The step ${name} gave token ${token} the logit ${logit}; expected a finite number or -Infinity.`;
+      }),
+    );
+  }
+
+  /** Divides the distances from the largest logit, which becomes 0: nothing overflows, however small the divisor. */
+  divideBy(divisor: number): void {
+    const { logits, count, maxLogit } = this;
+    for (let i = 0; i < count; i++) logits[i] = (logits[i]! - maxLogit) / divisor;
+    this.#maxLogit = 0;
+    this.#totalWeight = null;
   }
 
   /**
@@ -72,49 +129,111 @@ export class Candidates {
    * @param maxTies - at least 1
    */
   keepFrom(logit: number, maxTies = Infinity): void {
+    this.#keep(this.logits, logit, maxTies);
+  }
+
+  /**
+   * Keeps the candidates whose entry of `scores` is at least this one.
+   * @param score - no larger than the largest
+   */
+  keepScoring(score: number): void {
+    this.#keep(this.scores, score, Infinity);
+    // The likeliest may be gone, by which the weights are measured.
+    this.#isMaxKnown = false;
+    this.#totalWeight = null;
+  }
+
+  /**
+   * Drops the candidates whose weight is below `minWeight`, if they are most of them: else it would cost more than it saves.
+   * @param minWeight - no larger than the largest weight, which is up to date
+   */
+  dropLighterThan(minWeight: number): void {
+    const { weights, count } = this;
+    let nHeavy = 0;
+    for (let i = 0; i < count; i++) if (weights[i]! >= minWeight) nHeavy++;
+    if (2 * nHeavy <= count) this.#keep(weights, minWeight, Infinity);
+  }
+
+  /** Keeps the candidate at `index` alone. */
+  keepOnly(index: number): void {
+    this.ids[0] = this.ids[index]!;
+    this.logits[0] = this.logits[index]!;
+    this.count = 1;
+    this.#isMaxKnown = false;
+    this.#totalWeight = null;
+  }
+
+  #keep(values: Float32Array, least: number, maxTies: number): void {
     const { ids, logits, weights, count } = this;
     let ties = 0;
     let kept = 0;
+    let total = 0;
     for (let i = 0; i < count; i++) {
-      const value = logits[i]!;
-      if (value < logit || (value === logit && ++ties > maxTies)) continue;
-      ids[kept] = ids[i]!;
-      logits[kept] = value;
-      weights[kept] = weights[i]!;
-      kept++;
-    }
-    this.count = kept;
-  }
-
-  /** Drops the candidates whose weight is below `minWeight`, which is no larger than the largest weight. */
-  dropLighterThan(minWeight: number): void {
-    const { ids, logits, weights, count } = this;
-    let kept = 0;
-    for (let i = 0; i < count; i++) {
+      const value = values[i]!;
+      if (value < least || (value === least && ++ties > maxTies)) continue;
       const weight = weights[i]!;
-      if (weight < minWeight) continue;
       ids[kept] = ids[i]!;
       logits[kept] = logits[i]!;
       weights[kept] = weight;
+      total += weight;
       kept++;
     }
     this.count = kept;
+    if (this.#totalWeight !== null) this.#totalWeight = total;
+  }
+
+  #setMax(max: number): void {
+    if (max === -Infinity) {
+      throw new UsageError(
+        "The steps of the sampler left no token that can be drawn: every one is banned or has a bias of -Infinity. " +
+          "Ban fewer.",
+      );
+    }
+    this.#maxLogit = max;
+    this.#isMaxKnown = true;
   }
 
   #grow(nVocab: number): void {
     this.ids = new Int32Array(nVocab);
     this.logits = new Float32Array(nVocab);
     this.weights = new Float32Array(nVocab);
+    this.scores = new Float32Array(nVocab);
     this.#allIds = Int32Array.from({ length: nVocab }, (_, id) => id);
   }
 }
 
-/** @returns the logit, which is a number below Infinity */
-function checkLogit(logits: Float32Array, token: number): number {
-  const logit = logits[token]!;
+type DescribeError = (logit: number, index: number) => string;
+
+const modelLogitError: DescribeError = (logit, token) =>
+  `The logit of token ${token} is ${logit}; expected a finite number or -Infinity. The model's weights or its ` +
+  `state are damaged, or its computation overflowed: check them, or use a wider dtype.`;
+
+const stepLogitError: DescribeError = (logit) =>
+  `A bias or a penalty made a logit ${logit}; expected a finite number or -Infinity. Use smaller ones.`;
+
+/**
+ * The largest of the first `count`.
+ * @throws UsageError if one is NaN or +Infinity
+ */
+function maxOf(logits: Float32Array, count: number, describe: DescribeError): number {
+  // Four maxima at a time: with one, each comparison would have to wait for the one before.
+  let max0 = -Infinity;
+  let max1 = -Infinity;
+  let max2 = -Infinity;
+  let max3 = -Infinity;
+  let i = 0;
+  for (; i + 3 < count; i += 4) {
+    if (!(logits[i]! <= max0)) max0 = checked(logits, i, describe);
+    if (!(logits[i + 1]! <= max1)) max1 = checked(logits, i + 1, describe);
+    if (!(logits[i + 2]! <= max2)) max2 = checked(logits, i + 2, describe);
+    if (!(logits[i + 3]! <= max3)) max3 = checked(logits, i + 3, describe);
+  }
+  for (; i < count; i++) if (!(logits[i]! <= max0)) max0 = checked(logits, i, describe);
+  return Math.max(max0, max1, max2, max3);
+}
+
+function checked(logits: Float32Array, index: number, describe: DescribeError): number {
+  const logit = logits[index]!;
   if (logit < Infinity) return logit;
-  throw new UsageError(
-    `The logit of token ${token} is ${logit}; expected a finite number or -Infinity. The model's weights or its ` +
-      `state are damaged, or its computation overflowed: check them, or use a wider dtype.`,
-  );
+  throw new UsageError(describe(logit, index));
 }

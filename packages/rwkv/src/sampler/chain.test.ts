@@ -1,15 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { UsageError } from "../core/errors.ts";
-import { createChain, createSampler, type SamplingOptions } from "./chain.ts";
+import { ban, bias, force, greedy, mirostat, mirostat1, temperature, topP, xtc } from "./all-steps.ts";
+import { createChain } from "./chain.ts";
+import { createSampler, type SamplingOptions } from "./options.ts";
 import { Random } from "./random.ts";
-import { temperature, topP } from "./steps.ts";
-
-const DRAWS = 100_000;
-
-function someLogits(nVocab: number, spread: number): Float32Array {
-  const random = Random.fromSeed(7);
-  return Float32Array.from({ length: nVocab }, () => (random.nextUnit() - 0.5) * spread);
-}
+import type { SamplerFunction, SamplerSteps } from "./step.ts";
+import { countDraws, DRAWS, expectDrawsFrom, someLogits } from "./testing.ts";
 
 /** The distribution the official sampler draws from, by its own recipe: sort, cut, keep, power, normalise. */
 function officialDistribution(
@@ -40,28 +36,6 @@ function officialDistribution(
   probs = probs.map((prob) => prob ** (1 / t));
   normalise();
   return probs;
-}
-
-/** Pearson's statistic of the draws; its mean is the degrees of freedom, its variance twice that. */
-function expectDrawsFrom(probs: readonly number[], counts: readonly number[]): void {
-  let statistic = 0;
-  let freedom = -1;
-  probs.forEach((prob, id) => {
-    const expected = prob * DRAWS;
-    if (prob === 0) {
-      expect(counts[id], `draws of token ${id}, which has no probability`).toBe(0);
-    } else if (expected >= 5) {
-      statistic += (counts[id]! - expected) ** 2 / expected;
-      freedom++;
-    }
-  });
-  if (freedom > 0) expect(statistic).toBeLessThan(freedom + 4 * Math.sqrt(2 * freedom));
-}
-
-function countDraws(logits: Float32Array, sample: (logits: Float32Array) => number): number[] {
-  const counts = new Array<number>(logits.length).fill(0);
-  for (let i = 0; i < DRAWS; i++) counts[sample(logits)]!++;
-  return counts;
 }
 
 describe("100,000 draws are distributed as the official sampler's", () => {
@@ -208,25 +182,93 @@ describe("logits that cannot be sampled are refused, and the generator stays whe
   });
 });
 
-describe("options out of range are refused by name", () => {
-  test.each<[SamplingOptions, string]>([
-    [{ temperature: -0.1 }, "temperature is -0.1; expected a number of at least 0"],
-    [{ temperature: NaN }, "temperature is NaN"],
-    [{ temperature: Infinity }, "temperature is Infinity"],
-    [{ topK: -1 }, "topK is -1; expected a whole number of at least 0"],
-    [{ topK: 2.5 }, "topK is 2.5"],
-    [{ topP: -0.5 }, "topP is -0.5; expected a number of at least 0"],
-    [{ topP: NaN }, "topP is NaN"],
-    [{ seed: 1.5 }, "seed is 1.5"],
-  ])("%j", (options, message) => {
-    expect(() => createSampler(options)).toThrow(UsageError);
-    expect(() => createSampler(options)).toThrow(message);
+describe("a chain of one's own", () => {
+  const logits = someLogits(60, 6);
+  const draws = (steps: SamplerSteps, n = 60): number[] => {
+    const chain = createChain(steps, 7);
+    return Array.from({ length: n }, () => chain.sample(logits));
+  };
+
+  test("functions are steps too: they change logits, or move what they keep to the front", () => {
+    const onlyEven: SamplerFunction = (candidates) => {
+      let kept = 0;
+      for (let i = 0; i < candidates.count; i++) {
+        if (candidates.ids[i]! % 2 === 1) continue;
+        candidates.ids[kept] = candidates.ids[i]!;
+        candidates.logits[kept++] = candidates.logits[i]!;
+      }
+      candidates.count = kept;
+    };
+    const masks: SamplerFunction = ({ ids, logits: values, count }) => {
+      for (let i = 0; i < count; i++) if (ids[i]! % 2 === 1) values[i] = -Infinity;
+    };
+    const odd = Array.from({ length: 30 }, (_, i) => 2 * i + 1);
+    for (const own of [onlyEven, masks]) {
+      expect(draws([own, topP(0.9), temperature(0.7)])).toEqual(
+        draws([ban(odd), topP(0.9), temperature(0.7)]),
+      );
+    }
   });
 
-  test("values that switch a step off are fine", () => {
-    const logits = someLogits(50, 3);
-    const plain = createSampler({ topP: 1, seed: 7 });
-    const off = createSampler({ temperature: 1, topK: 0, topP: 1.5, seed: 7 });
-    for (let i = 0; i < 50; i++) expect(off.sample(logits)).toBe(plain.sample(logits));
+  test("functions see the tokens before: the last are those drawn here", () => {
+    const seen: number[][] = [];
+    const chain = createChain(
+      [
+        (_, { history }) => {
+          seen.push(Array.from({ length: history.count }, (__, age) => history.recent(age)).reverse());
+        },
+      ],
+      7,
+    );
+    chain.begin([4, 5]);
+    const drawn = [0, 1, 2].map(() => chain.sample(logits));
+    expect(seen).toEqual([
+      [4, 5],
+      [4, 5, drawn[0]],
+      [4, 5, drawn[0], drawn[1]],
+    ]);
+  });
+
+  test.each<[string, SamplerFunction, string]>([
+    ["nan", (candidates) => void (candidates.logits[3] = NaN), "The step nan gave token 3 the logit NaN"],
+    ["none", (candidates) => void (candidates.count = 0), "The step none left 0 candidates"],
+    ["more", (candidates) => (candidates.count += 1), "The step more left 61 candidates"],
+    ["all", (candidates) => void candidates.logits.fill(-Infinity), "left no token that can be drawn"],
+  ])("what a function leaves is checked: %s", (name, own, message) => {
+    Object.defineProperty(own, "name", { value: name });
+    expect(() => draws([own])).toThrow(UsageError);
+    expect(() => draws([own])).toThrow(message);
+  });
+
+  test("banning every token, or forcing a banned one, is refused", () => {
+    expect(() => draws([ban(logits.map((_, id) => id) as unknown as number[])])).toThrow(
+      "left no token that can be drawn",
+    );
+    expect(() => draws([ban([3]), force([3])])).toThrow("Token 3 is forced, but it cannot be drawn");
+    expect(() => draws([force([99])])).toThrow("Token 99 is forced");
+    expect(() => draws([bias({ 3: 3e38, 4: 3e38 }), bias({ 3: 3e38 })])).toThrow("made a logit Infinity");
+  });
+
+  test.each<[SamplerSteps, string]>([
+    [[greedy(), topP(0.5)], "top-p comes after greedy, which leaves one token"],
+    [[topP(0.5), mirostat()], "mirostat and top-p do not go together"],
+    [[mirostat1(), xtc()], "mirostat-1 and xtc do not go together"],
+    [[mirostat(), temperature(2)], "temperature comes after mirostat"],
+    [[mirostat(), mirostat()], "mirostat comes after mirostat"],
+    [[mirostat(), greedy()], "greedy comes after mirostat"],
+  ])("steps that contradict each other are refused (%#)", (steps, message) => {
+    expect(() => createChain(steps)).toThrow(UsageError);
+    expect(() => createChain(steps)).toThrow(message);
+  });
+
+  test("one list of steps serves several chains, each with a state of its own", () => {
+    const steps = [temperature(1.2), mirostat(3, 0.5)];
+    const want = draws(steps);
+    const [a, b] = [createChain(steps, 7), createChain(steps, 8)];
+    const got = want.map(() => {
+      b.sample(logits);
+      return a.sample(logits);
+    });
+    expect(got).toEqual(want);
   });
 });

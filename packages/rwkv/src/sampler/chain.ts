@@ -1,98 +1,132 @@
-// From logits to a token: the default chain of steps and the draw that ends every chain. The order is that of the official
-// rwkv package (BlinkDL/ChatRWKV, rwkv_pip_package, utils.py): top-p, top-k, and only then the temperature, which
-// therefore changes the odds among the tokens kept but not which ones they are.
+// From logits to a token: a chain of steps, the draw that ends every chain, and what must be kept to go on with it elsewhere.
 
 import { UsageError } from "../core/errors.ts";
 import { Candidates } from "./candidates.ts";
+import { History, TokenValues } from "./history.ts";
 import { drawSeed, Random } from "./random.ts";
 import { Selector } from "./select.ts";
-import { greedy, temperature, topK, topP, type SamplerStep } from "./steps.ts";
+import { Sorter } from "./sorter.ts";
+import { stepOf, type SamplerStep, type SamplerSteps } from "./step.ts";
+import { decodeState, encodeState, type SamplerState } from "./state.ts";
 
-/** What `Sampler.state` gives: plain numbers, at least 0 and below 2^32, that JSON keeps exactly. */
-export type SamplerState = readonly number[];
-
-/** How the next token is drawn. The defaults are those of the official rwkv package. */
-export interface SamplingOptions {
-  /** At least 0. Below 1 favours likely tokens, above 1 evens out; 0 always takes the likeliest. Default 1. */
-  readonly temperature?: number | undefined;
-  /** Only the k likeliest tokens are drawn; 0 means all. Default 0. */
-  readonly topK?: number | undefined;
-  /** Only the likeliest tokens that together have this probability are drawn; 1 or more means all. Default 0.85. */
-  readonly topP?: number | undefined;
-  /** A whole number from 0 to 2^53 - 1 that makes the draws repeatable. Default: a random one, see `Sampler.seed`. */
-  readonly seed?: number | undefined;
-}
-
-/** Draws tokens. One sampler serves one sequence, since its generator advances with each draw. */
+/** Draws tokens. One sampler serves one sequence, since its generator and its steps advance with each draw. */
 export interface Sampler {
   /** The seed it was created with, given or drawn. */
   readonly seed: number;
   /**
+   * Tells what stands before the next token, for steps that look back. Without it that is what was drawn here.
+   * @param tokens - ids, oldest first; the last 1,024 are remembered
+   * @param position - tokens in the whole sequence. An answer goes on if this and the last token are those at which `restore`
+   * or the draws have left off; else a new one begins
+   */
+  begin(tokens: readonly number[], position?: number): void;
+  /**
    * Draws the next token.
    * @param logits - `[V]`; not kept and not changed
    * @throws UsageError if one is NaN or +Infinity, or all are -Infinity; the generator has not advanced then
+   * @throws UsageError if a step leaves no token to be drawn, or throws it
    */
   sample(logits: Float32Array): number;
-  /** Where the generator is; `restore` continues from there. */
+  /** Where generator and steps are; `restore`, and `begin` with the same tokens, continue from there. */
   state(): SamplerState;
-  /** @throws UsageError if these are not the numbers that `state` gives */
+  /**
+   * Takes the generator and what steps of the same names have kept; other steps begin anew.
+   * @throws UsageError if these are not the numbers that `state` gives
+   */
   restore(state: SamplerState): void;
-}
-
-/** @throws UsageError if an option is out of range, naming it */
-export function createSampler(options: SamplingOptions = {}): Sampler {
-  return createChain(officialSteps(options), options.seed);
 }
 
 /**
  * A sampler of any steps in any order; what they leave is drawn from by its softmax.
  * @param seed - a whole number from 0 to 2^53 - 1; without it a random one
- * @throws UsageError for any other seed
+ * @throws UsageError for any other seed, or steps that contradict each other
  */
-export function createChain(steps: readonly SamplerStep[], seed: number = drawSeed()): Sampler {
-  const candidates = new Candidates();
-  const context = { selector: new Selector() };
-  let random = Random.fromSeed(seed);
-  return {
-    seed,
-    sample(logits) {
-      candidates.load(logits);
-      for (const step of steps) step.apply(candidates, context);
-      return draw(candidates, random);
-    },
-    state: () => random.state(),
-    restore(state) {
-      random = Random.fromState(state);
-    },
+export function createChain(steps: SamplerSteps, seed: number = drawSeed()): Sampler {
+  return new Chain(steps.map(stepOf), seed);
+}
+
+class Chain implements Sampler {
+  readonly seed: number;
+  readonly #steps: readonly SamplerStep[];
+  /** What each step remembers. */
+  readonly #states: readonly Float64Array[];
+  readonly #candidates = new Candidates();
+  readonly #context: {
+    readonly history: History;
+    random: Random;
+    readonly selector: Selector;
+    readonly sorter: Sorter;
+    readonly values: TokenValues;
   };
+  /** Tokens in the whole sequence, and the last of them. */
+  #position = 0;
+  #lastToken: number | null = null;
+
+  constructor(steps: readonly SamplerStep[], seed: number) {
+    checkSteps(steps);
+    this.seed = seed;
+    this.#steps = steps;
+    this.#states = steps.map(({ initialState = [] }) => Float64Array.from(initialState));
+    this.#context = {
+      history: new History(),
+      random: Random.fromSeed(seed),
+      selector: new Selector(),
+      sorter: new Sorter(),
+      values: new TokenValues(),
+    };
+  }
+
+  begin(tokens: readonly number[], position = tokens.length): void {
+    const { history } = this.#context;
+    const goesOn = position === this.#position && tokens.at(-1) === this.#lastToken;
+    history.begin(tokens, goesOn ? history.nGenerated : 0);
+    this.#position = position;
+    this.#lastToken = tokens.at(-1) ?? null;
+  }
+
+  sample(logits: Float32Array): number {
+    const candidates = this.#candidates;
+    const context = this.#context;
+    candidates.load(logits);
+    for (let i = 0; i < this.#steps.length; i++) this.#steps[i]!.apply(candidates, context, this.#states[i]!);
+    const index = draw(candidates, context.random);
+    for (let i = 0; i < this.#steps.length; i++) this.#steps[i]!.drawn?.(candidates, index, this.#states[i]!);
+    const token = candidates.ids[index]!;
+    context.history.push(token);
+    this.#position++;
+    this.#lastToken = token;
+    return token;
+  }
+
+  state(): SamplerState {
+    const { random, history } = this.#context;
+    return encodeState({
+      random: random.state(),
+      position: this.#position,
+      lastToken: this.#lastToken,
+      nGenerated: history.nGenerated,
+      steps: this.#steps.map(({ name }, i) => ({ name, values: this.#states[i]! })),
+    });
+  }
+
+  restore(state: SamplerState): void {
+    const { random, position, lastToken, nGenerated, valuesOf } = decodeState(state);
+    this.#context.random = Random.fromState(random);
+    this.#position = position;
+    this.#lastToken = lastToken;
+    this.#context.history.nGenerated = nGenerated;
+    this.#steps.forEach(({ name, initialState = [] }, i) => {
+      this.#states[i]!.set(valuesOf(name, initialState.length) ?? initialState);
+    });
+  }
 }
 
-/** The steps of the official sampler; those that would change nothing are left out. */
-function officialSteps(options: SamplingOptions): SamplerStep[] {
-  const t = options.temperature ?? 1;
-  const k = options.topK ?? 0;
-  const p = options.topP ?? 0.85;
-  if (!(t >= 0 && t < Infinity))
-    throw new UsageError(`temperature is ${t}; expected a number of at least 0.`);
-  if (!(Number.isSafeInteger(k) && k >= 0)) {
-    throw new UsageError(`topK is ${k}; expected a whole number of at least 0 (0 switches it off).`);
-  }
-  if (!(p >= 0 && p < Infinity)) {
-    throw new UsageError(`topP is ${p}; expected a number of at least 0 (1 or more switches it off).`);
-  }
-  if (t === 0) return [greedy()];
-  const steps: SamplerStep[] = [];
-  if (p < 1) steps.push(topP(p));
-  if (k > 0) steps.push(topK(k));
-  if (t !== 1) steps.push(temperature(t));
-  return steps;
-}
-
-/** One draw from the softmax of the candidates. */
+/** One draw from the softmax of the candidates: the place of the token. */
 function draw(candidates: Candidates, random: Random): number {
-  const { ids, weights, count } = candidates;
-  if (count === 1) return ids[0]!;
-  const point = random.nextUnit() * candidates.weigh();
+  const total = candidates.weigh();
+  const { weights, count } = candidates;
+  if (count === 1) return 0;
+  const point = random.nextUnit() * total;
   let drawn = 0;
   for (let i = 0, sum = 0; i < count && sum <= point; i++) {
     const weight = weights[i]!;
@@ -100,5 +134,31 @@ function draw(candidates: Candidates, random: Random): number {
     // A weight of 0 is never drawn, not even where rounding keeps the sum from reaching the point.
     if (weight > 0) drawn = i;
   }
-  return ids[drawn]!;
+  return drawn;
+}
+
+/** @throws UsageError for steps that contradict each other, saying why */
+function checkSteps(steps: readonly SamplerStep[]): void {
+  const last = steps.length - 1;
+  steps.forEach(({ name, kind }, i) => {
+    if (kind === "greedy" && i !== last) {
+      throw new UsageError(
+        `${steps[i + 1]!.name} comes after ${name}, which leaves one token: make ${name} the last step, or leave it out.`,
+      );
+    }
+    if (kind !== "mirostat") return;
+    const truncation = steps.find((step) => step.kind === "truncation");
+    if (truncation !== undefined) {
+      throw new UsageError(
+        `${name} and ${truncation.name} do not go together: ${name} itself decides how many tokens are left, by what was ` +
+          `drawn before. Leave one of them out.`,
+      );
+    }
+    if (i !== last) {
+      throw new UsageError(
+        `${steps[i + 1]!.name} comes after ${name}, which must measure the distribution that is drawn from: make ${name} ` +
+          `the last step.`,
+      );
+    }
+  });
 }

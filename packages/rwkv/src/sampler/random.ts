@@ -49,6 +49,7 @@ export class Random {
     return new Random(state);
   }
 
+  /** Where the generator is. */
   state(): RandomState {
     return [this.#s0 >>> 0, this.#s1 >>> 0, this.#s2 >>> 0, this.#s3 >>> 0];
   }

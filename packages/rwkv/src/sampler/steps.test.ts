@@ -1,15 +1,16 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Candidates } from "./candidates.ts";
-import { Selector } from "./select.ts";
-import { greedy, temperature, topK, topP, type SamplerStep } from "./steps.ts";
+import type { SamplerStep } from "./step.ts";
+import { greedy, temperature, topK, topP } from "./steps.ts";
+import { newContext } from "./testing.ts";
 
-const context = { selector: new Selector() };
+const context = newContext();
 const shared = new Candidates();
 
 function apply(logits: Float32Array, ...steps: readonly SamplerStep[]): { ids: number[]; logits: number[] } {
   shared.load(logits);
-  for (const step of steps) step.apply(shared, context);
+  for (const step of steps) step.apply(shared, context, new Float64Array(0));
   expect(shared.maxLogit === Math.max(...shared.logits.subarray(0, shared.count))).toBe(true); // 0 is -0 here
   return {
     ids: Array.from(shared.ids.subarray(0, shared.count)),

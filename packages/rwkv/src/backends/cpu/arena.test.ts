@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { DeviceError } from "../../core/errors.ts";
-import { Arena } from "./arena.ts";
+import { Arena, RegionGroup } from "./arena.ts";
 
 const PAGE_BYTES = 65536;
 
@@ -101,4 +101,22 @@ describe("without memory", () => {
       /weight "w" needs 5 GB, .* 32-bit addresses end at 4\.29 GB.*smaller type/,
     );
   });
+});
+
+test("a group gives back all that was taken through it and is not free yet, and nothing else", () => {
+  const arena = newArena();
+  const other = arena.allocate(64, "somebody else's");
+  const before = arena.usedByteLength;
+  const group = new RegionGroup(arena);
+  const [first] = [group.allocate(1000, "first"), group.allocate(70_000, "second")];
+  group.floats[first / 4] = 1;
+  expect(arena.floats[first / 4]).toBe(1);
+  group.free(first);
+  const taken = arena.allocate(1000, "what was free again");
+  expect(taken).toBe(first);
+  group.free(other);
+  group.freeAll();
+  expect(arena.allocate(64, "next")).toBe(before + 1024);
+  group.freeAll();
+  expect(arena.allocate(64, "after it")).toBe(before + 1024 + 64);
 });

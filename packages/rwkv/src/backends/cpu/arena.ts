@@ -23,7 +23,24 @@ interface Region {
   readonly byteLength: number;
 }
 
-export class Arena {
+/** Room in a memory. */
+export interface Regions {
+  /** The whole memory; valid until the next allocation, also one made elsewhere in it. */
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+  readonly floats: Float32Array;
+  /**
+   * @param what - what the region is for, for the message
+   * @returns the region's address, a multiple of 64; its bytes are not cleared
+   * @throws DeviceError if the memory cannot grow so far
+   */
+  allocate(byteLength: number, what: string): number;
+  /** Gives a region back; the memory keeps its size, later regions take the place. */
+  free(address: number): void;
+}
+
+/** All of the memory. */
+export class Arena implements Regions {
   readonly memory: GrowableMemory;
   readonly #taken = new Map<number, Region>();
   /** By address, never two adjoining, none touching the end. */
@@ -43,7 +60,6 @@ export class Arena {
     return this.#end;
   }
 
-  /** The whole memory; valid until the next allocation. */
   get bytes(): Uint8Array {
     return this.#currentViews().bytes;
   }
@@ -56,11 +72,6 @@ export class Arena {
     return this.#currentViews().floats;
   }
 
-  /**
-   * @param what - what the region is for, for the message
-   * @returns the region's address, a multiple of 64; its bytes are not cleared
-   * @throws DeviceError if the memory cannot grow so far
-   */
   allocate(byteLength: number, what: string): number {
     const needed = Math.max(1, Math.ceil(byteLength / ALIGNMENT)) * ALIGNMENT;
     const gap = this.#free.findIndex((region) => region.byteLength >= needed);
@@ -86,7 +97,6 @@ export class Arena {
     this.#growTo(this.#end + byteLength, byteLength, what);
   }
 
-  /** Gives a region back; the memory keeps its size, later regions take the place. */
   free(address: number): void {
     const region = this.#taken.get(address);
     if (region === undefined) return;
@@ -137,6 +147,43 @@ export class Arena {
   #currentViews(): { bytes: Uint8Array; words: Uint32Array; floats: Float32Array } {
     if (this.#views.bytes.buffer !== this.memory.buffer) this.#views = viewsOf(this.memory);
     return this.#views;
+  }
+}
+
+/** Regions of an arena that are given back together. */
+export class RegionGroup implements Regions {
+  readonly #arena: Arena;
+  readonly #addresses = new Set<number>();
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
+
+  get bytes(): Uint8Array {
+    return this.#arena.bytes;
+  }
+
+  get words(): Uint32Array {
+    return this.#arena.words;
+  }
+
+  get floats(): Float32Array {
+    return this.#arena.floats;
+  }
+
+  allocate(byteLength: number, what: string): number {
+    const address = this.#arena.allocate(byteLength, what);
+    this.#addresses.add(address);
+    return address;
+  }
+
+  free(address: number): void {
+    if (this.#addresses.delete(address)) this.#arena.free(address);
+  }
+
+  freeAll(): void {
+    for (const address of this.#addresses) this.#arena.free(address);
+    this.#addresses.clear();
   }
 }
 

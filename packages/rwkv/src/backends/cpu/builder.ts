@@ -14,13 +14,8 @@ import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
-import { lower } from "./commands.ts";
-import { encodeProgram } from "./encode.ts";
-import type { EncodedPart, HostFactory, ProgramHost, WeightPlace } from "./host.ts";
-import { cutIntoParts } from "./parts.ts";
-import { CpuProgram } from "./program.ts";
-import { schedule, type ScheduledCommand } from "./schedule.ts";
-import { Slots } from "./slots.ts";
+import type { HostFactory, ProgramHost, WeightPlace } from "./host.ts";
+import { recordProgram } from "./record.ts";
 import { Weights } from "./weights.ts";
 
 /**
@@ -95,45 +90,14 @@ class CpuBuilder implements ProgramBuilder {
     }
     const calls: OpCall[] = [];
     forward(createOps((call) => calls.push(call)));
-    const tensors = [...this.#tensors];
-    const lowered = lower(calls, (width, rows) => {
-      const name = `low-rank ${width}`;
-      const tensor: Tensor = {
-        index: tensors.length,
-        kind: "scratch",
-        rows,
-        name,
-        shape: [width],
-        dtype: "f32",
-      };
-      tensors.push(tensor);
-      return tensor;
-    });
-    const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
-    const slots = new Slots(host.arenas, this.#initials, memoryOf);
-    const encodedParts = parts.map(({ memory, commands }) =>
-      this.#encode(
-        host,
-        weights,
-        slots,
-        memory,
-        schedule(commands, (matrix) => weights.layoutOf(matrix)),
-        tensors.length,
-      ),
-    );
-    return new CpuProgram({
-      arenas: host.arenas,
-      slots,
-      parts: parts.map((part, i) => ({ ...part, encoded: encodedParts[i]!.encoded })),
-      memoryOf,
-      replay: await host.start(encodedParts),
-      maxRows: this.#maxRows,
-      tensors,
+    const model = {
+      host,
+      weights,
+      initials: this.#initials,
+      activations: this.#activations,
       weightByteLength: this.#weightByteLength,
-      skipsZeros: tensors.some(
-        (tensor) => tensor.kind === "weight" && weights.layoutOf(tensor) === "columns",
-      ),
-    });
+    };
+    return recordProgram(model, { calls, tensors: this.#tensors, copies: [] }, this.#maxRows);
   }
 
   dispose(): void {
@@ -151,31 +115,6 @@ class CpuBuilder implements ProgramBuilder {
     const wanted = this.#skipZeros ? upload : { ...upload, hasSparseInputs: false };
     weights.add(tensor, host.mapWeight?.(wanted) ?? (await readWeight(host, wanted, signal)));
     this.#weightByteLength += upload.byteLength;
-  }
-
-  #encode(
-    host: ProgramHost,
-    weights: Weights,
-    slots: Slots,
-    memory: number,
-    commands: readonly ScheduledCommand[],
-    nTensors: number,
-  ): EncodedPart {
-    const arena = host.arenas[memory]!;
-    for (const { operands } of commands) weights.bringTo(memory, arena, operands);
-    const encoded = encodeProgram(
-      arena,
-      nTensors,
-      commands,
-      this.#maxRows,
-      host.nThreads,
-      this.#activations,
-      (tensor) =>
-        tensor.kind === "weight"
-          ? weights.placeIn(memory, tensor)
-          : { address: slots.offsetOf(tensor), layout: "rows" },
-    );
-    return { memory, encoded, commands };
   }
 
   #takeDevice(): { readonly host: ProgramHost; readonly weights: Weights } {

@@ -6,7 +6,7 @@ import type { WeightDType } from "../../core/dtype.ts";
 import type { WeightLayout } from "../../core/layout.ts";
 import type { Activations } from "../../ops/backend.ts";
 import * as abi from "./abi.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 import { isMatmul, matrixRowBytes, rowsOf } from "./commands.ts";
 import type { ScheduledCommand } from "./schedule.ts";
 
@@ -84,7 +84,7 @@ export interface Encoded {
  * @throws DeviceError if there is no memory
  */
 export function encodeProgram(
-  arena: Arena,
+  arena: Regions,
   nTensors: number,
   commands: readonly ScheduledCommand[],
   maxRows: number,
@@ -137,7 +137,7 @@ export function encodeProgram(
 }
 
 function writeRecords(
-  arena: Arena,
+  arena: Regions,
   commands: readonly ScheduledCommand[],
   records: number,
   operands: number,
@@ -161,7 +161,7 @@ function writeRecords(
 }
 
 /** Tells the kernels where the rows of a tensor lie from now on. */
-export function setAddress(arena: Arena, { tensors }: Encoded, tensor: Tensor, address: number): void {
+export function setAddress(arena: Regions, { tensors }: Encoded, tensor: Tensor, address: number): void {
   arena.words[(tensors + tensor.index * abi.TENSOR_BYTES + abi.TENSOR_ADDRESS) / 4] = address;
 }
 

@@ -60,6 +60,7 @@ function createHost(
       const [{ encoded, commands }] = parts as readonly [EncodedPart]; // one memory, one part
       return Promise.resolve(startReplay(addon, pool, memory, arena, encoded.context, commands.length));
     },
+    release: () => addon.releaseMemory(memory),
   };
 }
 
@@ -184,7 +185,6 @@ function startReplay(
     },
     dispose() {
       isDisposed = true;
-      addon.releaseMemory(memory);
     },
   };
 }

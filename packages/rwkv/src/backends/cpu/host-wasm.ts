@@ -132,6 +132,10 @@ class WasmHost implements ProgramHost {
     return this.#replayer.start(parts.map((part) => ({ ...part, memory: this.#memories[part.memory]! })));
   }
 
+  release(): void {
+    // The garbage collector frees memories that nobody holds.
+  }
+
   #packingIn(memory: number): Promise<Packing> {
     return (this.#packings[memory] ??= instantiatePacking(this.#replayer.module, this.#memories[memory]!));
   }

@@ -47,8 +47,10 @@ export interface ProgramHost {
   mapWeight?(upload: WeightUpload): KernelWeight | null;
   /** @throws DeviceError if there is no memory */
   placeWeight(upload: WeightUpload): WeightPlace;
-  /** The kernels, once all weights are in; disposing the replay frees the memories. */
+  /** The kernels, once all weights are in; any number of command lists may be started. */
   start(parts: readonly EncodedPart[]): Promise<Replay>;
+  /** Frees the memories as soon as no step works on them; all replays are disposed. */
+  release(): void;
 }
 
 /** Makes hosts, one for each program. */

@@ -125,6 +125,24 @@ describe("slots", () => {
     }
   });
 
+  test("made as copies have their memory at once: steps that make them differ do not grow it", async () => {
+    const program = await shiftingProgram(256, 16);
+    const slot = program.createSlot();
+    await stepAll(program, slot, randomValues(16 * 256), 256);
+    const before = await program.readSlot(slot);
+    const copies = Array.from({ length: 2000 }, () => program.createSlot(slot));
+    const grow = vi.spyOn(WebAssembly.Memory.prototype, "grow");
+    try {
+      const rows = randomValues(256);
+      for (const copy of copies) await stepAll(program, copy, rows, 256);
+      expect(grow).not.toHaveBeenCalled();
+      expect(await program.readSlot(copies[7]!)).toEqual(rows);
+      expect(await program.readSlot(slot)).toEqual(before);
+    } finally {
+      grow.mockRestore();
+    }
+  });
+
   test("that were released or never made are refused, with what to do", async () => {
     const program = await shiftingProgram(4, 8);
     const slot = program.createSlot();

@@ -2,10 +2,10 @@
 // replayed, part after part. Computing happens in the kernels alone.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Program, Run, StepOptions, ZeroInputs } from "../../ops/backend.ts";
+import type { Program, Recording, Run, StepOptions, TappedProgram, ZeroInputs } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import * as abi from "./abi.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 import type { Command } from "./commands.ts";
 import { setAddress, type Encoded } from "./encode.ts";
 import type { Replay, StepRows } from "./replay.ts";
@@ -13,9 +13,9 @@ import type { RowCopy } from "./parts.ts";
 import { RowMemory } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 
-export interface Recording {
+export interface CpuRecording {
   /** Hold all but the rows; the program takes the rest of its memory from them. */
-  readonly arenas: readonly Arena[];
+  readonly arenas: readonly Regions[];
   readonly slots: Slots;
   readonly parts: readonly RecordedPart[];
   /** The number of the memory for an input, and of that in which the output is found. */
@@ -24,9 +24,15 @@ export interface Recording {
   readonly maxRows: number;
   /** All handles and internal scratch, by number. */
   readonly tensors: readonly Tensor[];
+  /** What taps are copied to. */
+  readonly copies: readonly Tensor[];
   readonly weightByteLength: number;
   /** Whether any product skips zeros. */
   readonly skipsZeros: boolean;
+  /** Absent for a program with taps. */
+  readonly recording?: Recording;
+  /** Frees what is not the program's alone, once the replay is disposed. */
+  readonly onDispose: () => void;
 }
 
 /** See parts.ts. */
@@ -43,32 +49,38 @@ interface Device {
   readonly slots: Slots;
   readonly parts: readonly RecordedPart[];
   readonly memories: readonly Memory[];
+  readonly recording: Recording | undefined;
+  readonly onDispose: () => void;
 }
 
 /** A memory of the program, with the rows in it. */
 interface Memory {
-  readonly arena: Arena;
+  readonly arena: Regions;
   readonly tokenRows: RowMemory;
   readonly logitRows: RowMemory;
 }
 
-export class CpuProgram implements Program {
+export class CpuProgram implements Program, TappedProgram {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
   readonly #inputs: readonly Tensor[];
   readonly #output: Tensor;
+  readonly #copies: readonly Tensor[];
   readonly #memoryOf: (tensor: Tensor) => number;
   readonly #skipsZeros: boolean;
   #device: Device | null;
   #isStepping = false;
+  /** Of the last step. */
+  #rows: StepRows = { nTokens: 0, nLogits: 0 };
   /** Kept between steps, grown to the most logits asked for. */
   #logits = new Float32Array(0);
 
-  constructor(recording: Recording) {
-    const { arenas, slots, parts, replay, tensors, memoryOf } = recording;
+  constructor(recorded: CpuRecording) {
+    const { arenas, slots, parts, replay, tensors, copies, memoryOf, recording, onDispose } = recorded;
     this.#inputs = tensors.filter(({ kind }) => kind === "input");
     this.#output = tensors.find(({ kind }) => kind === "output")!;
+    this.#copies = copies;
     this.#memoryOf = memoryOf;
     const ends = [...this.#inputs, this.#output];
     const memories = arenas.map((arena, memory) => {
@@ -84,15 +96,15 @@ export class CpuProgram implements Program {
         logitRows: new RowMemory(arena, used, "logit", place),
       };
     });
-    this.#device = { replay, slots, parts, memories };
-    this.weightByteLength = recording.weightByteLength;
-    this.#skipsZeros = recording.skipsZeros;
+    this.#device = { replay, slots, parts, memories, recording, onDispose };
+    this.weightByteLength = recorded.weightByteLength;
+    this.#skipsZeros = recorded.skipsZeros;
     this.stateElements = slots.nElements;
-    this.maxRows = recording.maxRows;
+    this.maxRows = recorded.maxRows;
   }
 
-  createSlot(): number {
-    return this.#alive().slots.create();
+  createSlot(copyOf?: number): number {
+    return this.#alive().slots.create(copyOf);
   }
 
   releaseSlot(slot: number): void {
@@ -154,6 +166,7 @@ export class CpuProgram implements Program {
         copyRows(device, device.parts[part]!, rows);
         await device.replay.run(part, rows, options?.signal);
       }
+      this.#rows = rows;
       return this.#readLogits(device, rows.nLogits);
     } finally {
       this.#isStepping = false;
@@ -176,10 +189,21 @@ export class CpuProgram implements Program {
     return { nInputs: count(abi.CONTEXT_INPUTS), nZeros: count(abi.CONTEXT_ZERO_INPUTS) };
   }
 
+  get recording(): Recording | undefined {
+    return this.#alive().recording;
+  }
+
+  readTap(tap: number): Float32Array {
+    return this.#rowsOf(this.#alive(), this.#copies[tap]!).slice();
+  }
+
   dispose(): void {
-    this.#device?.replay.dispose();
+    const device = this.#device;
+    if (device === null) return;
     this.#device = null;
     this.#logits = new Float32Array(0);
+    device.replay.dispose();
+    device.onDispose();
   }
 
   #alive(): Device {
@@ -220,14 +244,23 @@ export class CpuProgram implements Program {
     });
   }
 
-  #readLogits({ memories }: Device, nLogits: number): Float32Array {
-    const { arena, logitRows } = memories[this.#memoryOf(this.#output)]!;
+  #readLogits(device: Device, nLogits: number): Float32Array {
     const nElements = nLogits * rowElements(this.#output);
     if (nElements === 0) return new Float32Array(0);
     if (this.#logits.length < nElements) this.#logits = new Float32Array(nElements);
-    const start = logitRows.addressOf(this.#output) / 4;
-    this.#logits.set(arena.floats.subarray(start, start + nElements));
+    this.#logits.set(this.#rowsOf(device, this.#output));
     return this.#logits.subarray(0, nElements);
+  }
+
+  /** What the last step wrote to the rows of a tensor; valid until memory is allocated. */
+  #rowsOf({ memories }: Device, tensor: Tensor): Float32Array {
+    const { arena, tokenRows, logitRows } = memories[this.#memoryOf(tensor)]!;
+    const { nTokens, nLogits } = this.#rows;
+    const isLogit = tensor.rows === "logit";
+    const nElements = (isLogit ? nLogits : nTokens) * rowElements(tensor);
+    if (nElements === 0) return new Float32Array(0);
+    const start = (isLogit ? logitRows : tokenRows).addressOf(tensor) / 4;
+    return arena.floats.subarray(start, start + nElements);
   }
 }
 
@@ -238,7 +271,7 @@ function slotAddresses({ slots }: Device, runs: readonly Run[]): Map<number, rea
     if (addresses.has(slot)) {
       throw new UsageError(`slot ${slot} has two runs in one step; give them one after the other.`);
     }
-    addresses.set(slot, slots.addressesOf(slot));
+    addresses.set(slot, slots.ownAddressesOf(slot));
   }
   return addresses;
 }

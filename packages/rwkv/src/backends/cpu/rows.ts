@@ -2,10 +2,10 @@
 // only decodes never pays for prefill.
 
 import { rowElements, type RowKind, type Tensor } from "../../ops/tensor.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 
 export class RowMemory {
-  readonly #arena: Arena;
+  readonly #arena: Regions;
   readonly #what: string;
   readonly #tensors: readonly Tensor[];
   readonly #bytesPerRow: number;
@@ -19,7 +19,7 @@ export class RowMemory {
    * @param setAddress - tells the kernels where a tensor's rows lie from now on
    */
   constructor(
-    arena: Arena,
+    arena: Regions,
     tensors: Iterable<Tensor>,
     rows: Exclude<RowKind, "none">,
     setAddress: (tensor: Tensor, address: number) => void,

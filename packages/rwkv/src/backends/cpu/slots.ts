@@ -1,9 +1,10 @@
 // The states of sequences. Each memory of the program has a block for each sequence, with the states that are used
-// there; as a whole, as in saved files, they follow one another in order of declaration, without gaps.
+// there; as a whole, as in saved files, they follow one another in order of declaration, without gaps. A copy shares the
+// original's blocks until one of the two is written to; memory for that is set aside at once, so that no step can lack it.
 
 import { UsageError } from "../../core/errors.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 
 /** Elements that follow one another both in the whole state and in the block of one memory. */
 interface Piece {
@@ -13,10 +14,20 @@ interface Piece {
   readonly nElements: number;
 }
 
+/** An address in each memory. */
+type Addresses = readonly number[];
+
+/** A state of one slot or of several with the same. */
+interface Block {
+  readonly addresses: Addresses;
+  /** Set aside for all but one of the slots. */
+  readonly spares: Addresses[];
+}
+
 export class Slots {
   /** f32 elements of one slot. */
   readonly nElements: number;
-  readonly #arenas: readonly Arena[];
+  readonly #arenas: readonly Regions[];
   readonly #initials: ReadonlyMap<Tensor, number>;
   /** Of each state. */
   readonly #places = new Map<Tensor, Piece>();
@@ -24,19 +35,19 @@ export class Slots {
   readonly #pieces: readonly Piece[];
   /** Of a block, in each memory. */
   readonly #blockElements: readonly number[];
-  /** Of the slot's block, in each memory. */
-  readonly #addresses = new Map<number, readonly number[]>();
+  /** Of each slot. */
+  readonly #blocks = new Map<number, Block>();
   #nMade = 0;
   /** Slots that the step in progress works on. */
   #inStep: ReadonlySet<number> = new Set();
-  #releasedInStep: (readonly number[])[] = [];
+  #releasedInStep: Addresses[] = [];
 
   /**
    * @param initials - the states in order of declaration, with the value they begin with
    * @param memoryOf - the number of the memory in which a state is used
    */
   constructor(
-    arenas: readonly Arena[],
+    arenas: readonly Regions[],
     initials: ReadonlyMap<Tensor, number>,
     memoryOf: (state: Tensor) => number,
   ) {
@@ -62,19 +73,26 @@ export class Slots {
   }
 
   /**
-   * The address of the slot's block in each memory.
+   * The address of the slot's block in each memory, for a step to write to.
    * @throws UsageError if there is no such slot
    */
-  addressesOf(slot: number): readonly number[] {
-    const addresses = this.#addresses.get(slot);
-    if (addresses === undefined) {
-      throw new UsageError(`slot ${slot} does not exist or was released; make one with createSlot.`);
-    }
-    return addresses;
+  ownAddressesOf(slot: number): Addresses {
+    const { addresses, spares } = this.#blockOf(slot);
+    if (spares.length === 0) return addresses;
+    const own = this.#takeOwn(slot);
+    this.#blockElements.forEach((nElements, memory) => {
+      const first = addresses[memory]! / 4;
+      this.#arenas[memory]!.floats.copyWithin(own[memory]! / 4, first, first + nElements);
+    });
+    return own;
   }
 
-  /** @throws DeviceError if there is no memory for one more */
-  create(): number {
+  /**
+   * @param copyOf - a slot with the state to begin with; without it, the initial one
+   * @throws DeviceError if there is no memory for one more
+   */
+  create(copyOf?: number): number {
+    const shared = copyOf === undefined ? null : this.#blockOf(copyOf);
     const addresses: number[] = [];
     try {
       this.#blockElements.forEach((nElements, memory) => {
@@ -86,20 +104,25 @@ export class Slots {
     }
     // Numbers are not used again, so that a released slot is recognised as one.
     const slot = this.#nMade++;
-    this.#addresses.set(slot, addresses);
-    this.reset(slot);
+    if (shared === null) {
+      this.#blocks.set(slot, { addresses, spares: [] });
+      this.reset(slot);
+    } else {
+      this.#share(slot, shared, addresses);
+    }
     return slot;
   }
 
   release(slot: number): void {
-    const addresses = this.addressesOf(slot);
-    this.#addresses.delete(slot);
-    if (this.#inStep.has(slot)) this.#releasedInStep.push(addresses);
-    else this.#free(addresses);
+    const { addresses, spares } = this.#blockOf(slot);
+    this.#blocks.delete(slot);
+    const freed = spares.pop() ?? addresses;
+    if (this.#inStep.has(slot)) this.#releasedInStep.push(freed);
+    else this.#free(freed);
   }
 
   reset(slot: number): void {
-    const addresses = this.addressesOf(slot);
+    const addresses = this.#takeOwn(slot);
     for (const [state, initial] of this.#initials) {
       const { memory, inBlock, nElements } = this.#places.get(state)!;
       const first = addresses[memory]! / 4 + inBlock;
@@ -108,17 +131,13 @@ export class Slots {
   }
 
   copy(to: number, from: number): void {
-    const targets = this.addressesOf(to);
-    const sources = this.addressesOf(from);
-    this.#blockElements.forEach((nElements, memory) => {
-      const first = sources[memory]! / 4;
-      this.#arenas[memory]!.floats.copyWithin(targets[memory]! / 4, first, first + nElements);
-    });
+    const [target, source] = [this.#blockOf(to), this.#blockOf(from)];
+    if (target !== source) this.#share(to, source, this.#takeOwn(to));
   }
 
   /** The whole state of a slot; a copy. */
   read(slot: number): Float32Array {
-    const addresses = this.addressesOf(slot);
+    const { addresses } = this.#blockOf(slot);
     const values = new Float32Array(this.nElements);
     for (const { memory, inBlock, inWhole, nElements } of this.#pieces) {
       const first = addresses[memory]! / 4 + inBlock;
@@ -129,7 +148,7 @@ export class Slots {
 
   /** @param values - a whole state */
   write(slot: number, values: Float32Array): void {
-    const addresses = this.addressesOf(slot);
+    const addresses = this.#takeOwn(slot);
     for (const { memory, inBlock, inWhole, nElements } of this.#pieces) {
       const target = this.#arenas[memory]!.floats;
       target.set(values.subarray(inWhole, inWhole + nElements), addresses[memory]! / 4 + inBlock);
@@ -147,7 +166,29 @@ export class Slots {
     this.#releasedInStep = [];
   }
 
-  #free(addresses: readonly number[]): void {
+  /** @throws UsageError if there is no such slot */
+  #blockOf(slot: number): Block {
+    const block = this.#blocks.get(slot);
+    if (block !== undefined) return block;
+    throw new UsageError(`slot ${slot} does not exist or was released; make one with createSlot.`);
+  }
+
+  /** Makes the slot's block its own, with nothing in particular in it if it was not before. */
+  #takeOwn(slot: number): Addresses {
+    const { addresses, spares } = this.#blockOf(slot);
+    const spare = spares.pop();
+    if (spare === undefined) return addresses;
+    this.#blocks.set(slot, { addresses: spare, spares: [] });
+    return spare;
+  }
+
+  /** @param spare - what the slot had, or got, for itself */
+  #share(slot: number, block: Block, spare: Addresses): void {
+    block.spares.push(spare);
+    this.#blocks.set(slot, block);
+  }
+
+  #free(addresses: Addresses): void {
     addresses.forEach((address, memory) => {
       this.#arenas[memory]!.free(address);
     });

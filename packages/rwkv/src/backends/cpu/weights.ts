@@ -3,14 +3,23 @@
 
 import type { WeightLayout } from "../../core/layout.ts";
 import type { Tensor } from "../../ops/tensor.ts";
-import type { Arena } from "./arena.ts";
+import type { Regions } from "./arena.ts";
 import type { Place } from "./encode.ts";
 import type { KernelWeight } from "./host.ts";
 
 export class Weights {
-  readonly #places = new Map<Tensor, KernelWeight>();
+  readonly #places: Map<Tensor, KernelWeight>;
   /** Copies by the number of their memory. */
   readonly #copies = new Map<number, Map<Tensor, Place>>();
+
+  constructor(places = new Map<Tensor, KernelWeight>()) {
+    this.#places = places;
+  }
+
+  /** The same places, for a program that makes its own copies. */
+  withoutCopies(): Weights {
+    return new Weights(this.#places);
+  }
 
   add(weight: Tensor, place: KernelWeight): void {
     this.#places.set(weight, place);
@@ -37,7 +46,7 @@ export class Weights {
    * @param arena - that of the memory of that number
    * @throws DeviceError if it has no room
    */
-  bringTo(memory: number, arena: Arena, tensors: Iterable<Tensor>): void {
+  bringTo(memory: number, arena: Regions, tensors: Iterable<Tensor>): void {
     const copies = this.#copies.get(memory) ?? new Map<Tensor, Place>();
     this.#copies.set(memory, copies);
     for (const tensor of tensors) {

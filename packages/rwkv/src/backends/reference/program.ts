@@ -2,40 +2,49 @@
 // made anew for each step, the state of a slot is one array in the order of declaration.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Program, Run, StepOptions } from "../../ops/backend.ts";
+import type { Program, Recording, Run, StepOptions, TappedProgram } from "../../ops/backend.ts";
 import type { OpCall } from "../../ops/signature.ts";
+import { withTaps, type Tap } from "../../ops/taps.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { compute } from "./kernels.ts";
 import type { RunRows, StepData } from "./step-data.ts";
 import { allocate, type Storage, type Values } from "./values.ts";
 
-export interface Recording {
+export interface ReferenceRecording {
   readonly storage: Storage;
   readonly maxRows: number;
+  /** All handles. */
   readonly tensors: readonly Tensor[];
+  /** What taps are copied to. */
+  readonly copies: readonly Tensor[];
   /** Cleared when the program is disposed. */
   readonly weights: Map<Tensor, Values>;
   /** The initial value of each state, in order of declaration. */
   readonly initials: ReadonlyMap<Tensor, number>;
   readonly calls: readonly OpCall[];
+  /** Hears that the program is disposed. */
+  readonly onDispose: () => void;
 }
 
 /** Longest time a step computes before it lets timers and events through. */
 const YIELD_AFTER_MS = 10;
 
 /** A program that also shows its values before they are rounded to f32; they differ where storage is f64. */
-export class ReferenceProgram implements Program {
+export class ReferenceProgram implements Program, TappedProgram {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
-  readonly #recording: Recording;
+  readonly #recording: ReferenceRecording;
   /** Where each state begins in a slot. */
   readonly #stateOffsets = new Map<Tensor, number>();
   readonly #slots = new Map<number, Values>();
+  readonly #tapped = new Set<ReferenceProgram>();
+  /** Of the last step. */
+  #copies: readonly Values[] = [];
   #nSlotsMade = 0;
   #isDisposed = false;
 
-  constructor(recording: Recording) {
+  constructor(recording: ReferenceRecording) {
     this.#recording = recording;
     this.maxRows = recording.maxRows;
     let weightByteLength = 0;
@@ -53,12 +62,24 @@ export class ReferenceProgram implements Program {
     return null;
   }
 
-  createSlot(): number {
+  get recording(): Recording {
     this.#checkAlive();
+    return { calls: this.#recording.calls, tapped: (taps, maxRows) => this.#recordTapped(taps, maxRows) };
+  }
+
+  readTap(tap: number): Float32Array {
+    this.#checkAlive();
+    return Float32Array.from(this.#copies[tap]!);
+  }
+
+  createSlot(copyOf?: number): number {
+    this.#checkAlive();
+    const original = copyOf === undefined ? null : this.#slotValues(copyOf);
     // Numbers are not used again, so that a released slot is recognised as one.
     const slot = this.#nSlotsMade;
     const values = allocate(this.#recording.storage, [this.stateElements], "the state of one more sequence");
-    this.#fillInitial(values);
+    if (original === null) this.#fillInitial(values);
+    else values.set(original);
     this.#slots.set(slot, values);
     this.#nSlotsMade += 1;
     return slot;
@@ -118,8 +139,11 @@ export class ReferenceProgram implements Program {
 
   dispose(): void {
     this.#isDisposed = true;
+    for (const program of this.#tapped) program.dispose();
     this.#slots.clear();
     this.#recording.weights.clear();
+    this.#copies = [];
+    this.#recording.onDispose();
   }
 
   async #run(
@@ -128,7 +152,7 @@ export class ReferenceProgram implements Program {
     signal: AbortSignal | undefined,
   ): Promise<Values> {
     this.#checkAlive();
-    const { step, output } = this.#prepare(runs, inputs);
+    const step = this.#prepare(runs, inputs);
     await yieldToEventLoop();
     let yieldedAt = performance.now();
     for (const call of this.#recording.calls) {
@@ -139,10 +163,27 @@ export class ReferenceProgram implements Program {
       signal?.throwIfAborted();
       compute(step, call);
     }
-    return output;
+    const { copies, tensors } = this.#recording;
+    this.#copies = copies.map((tensor) => step.values(tensor));
+    return step.values(tensors.find(({ kind }) => kind === "output")!);
   }
 
-  #prepare(runs: readonly Run[], inputs: readonly Float32Array[]): { step: StepData; output: Values } {
+  // eslint-disable-next-line @typescript-eslint/require-await -- async, as for backends that must prepare something
+  async #recordTapped(taps: readonly Tap[], maxRows: number): Promise<ReferenceProgram> {
+    this.#checkAlive();
+    const { calls, tensors } = this.#recording;
+    const program: ReferenceProgram = new ReferenceProgram({
+      ...this.#recording,
+      ...withTaps(calls, tensors, taps),
+      maxRows,
+      weights: new Map(this.#recording.weights),
+      onDispose: () => this.#tapped.delete(program),
+    });
+    this.#tapped.add(program);
+    return program;
+  }
+
+  #prepare(runs: readonly Run[], inputs: readonly Float32Array[]): StepData {
     const { storage, tensors } = this.#recording;
     const runRows: RunRows[] = [];
     const states = new Map<number, Values>();
@@ -168,7 +209,6 @@ export class ReferenceProgram implements Program {
 
     const values = new Map(this.#recording.weights);
     let nInputs = 0;
-    let output: Values | undefined;
     for (const tensor of tensors) {
       if (tensor.kind === "weight" || tensor.kind === "state") continue;
       const nTensorRows = tensor.rows === "logit" ? logitRows.length : nRows;
@@ -186,14 +226,13 @@ export class ReferenceProgram implements Program {
         nInputs += 1;
       } else {
         rows.fill(NaN); // so that a forward pass that reads what it has not written shows it
-        if (tensor.kind === "output") output = rows;
       }
     }
     if (inputs.length !== nInputs) {
       throw new UsageError(`the program has ${nInputs} inputs, but ${inputs.length} were given.`);
     }
 
-    const step: StepData = {
+    return {
       values: (tensor) => values.get(tensor)!,
       state: (tensor, run) => {
         const start = this.#stateOffsets.get(tensor)!;
@@ -202,7 +241,6 @@ export class ReferenceProgram implements Program {
       runs: runRows,
       logitRows,
     };
-    return { step, output: output! };
   }
 
   #fillInitial(values: Values): void {

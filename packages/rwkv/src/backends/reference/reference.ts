@@ -87,7 +87,16 @@ function createBuilder(storage: Storage, maxRows: number): ReferenceBuilder {
       isFinished = true;
       const calls: OpCall[] = [];
       forward(createOps((call) => calls.push(call)));
-      return new ReferenceProgram({ storage, maxRows, tensors, weights: new Map(weights), initials, calls });
+      return new ReferenceProgram({
+        storage,
+        maxRows,
+        tensors,
+        copies: [],
+        weights: new Map(weights),
+        initials,
+        calls,
+        onDispose: () => undefined,
+      });
     },
     dispose() {
       isFinished = true;

@@ -33,6 +33,8 @@ export class WebgpuProgram implements Program {
   /** How often slots had replaced buffers when bind groups were made; null before and after rows have. */
   #boundAt: number | null = null;
   #isStepping = false;
+  /** Ends with the last call that works on the device. */
+  #turn: Promise<void> = Promise.resolve();
   /** What the output is read through. */
   readonly #staging = new Memory("staging");
   #stagingBytes = 0;
@@ -47,8 +49,8 @@ export class WebgpuProgram implements Program {
     this.dispatchLabels = recording.dispatches.labels;
   }
 
-  createSlot(): number {
-    return this.#alive().slots.create();
+  createSlot(copyOf?: number): number {
+    return this.#alive().slots.create(copyOf);
   }
 
   releaseSlot(slot: number): void {
@@ -56,15 +58,15 @@ export class WebgpuProgram implements Program {
   }
 
   async resetSlot(slot: number): Promise<void> {
-    await this.#alive().slots.reset(slot);
+    await this.#inTurn(({ slots }) => slots.reset(slot));
   }
 
   async copySlot(to: number, from: number): Promise<void> {
-    await this.#alive().slots.copy(to, from);
+    await this.#inTurn(({ slots }) => slots.copy(to, from));
   }
 
   async readSlot(slot: number): Promise<Float32Array> {
-    return this.#alive().slots.read(slot);
+    return this.#inTurn(({ slots }) => slots.read(slot));
   }
 
   async writeSlot(slot: number, values: Float32Array): Promise<void> {
@@ -74,7 +76,8 @@ export class WebgpuProgram implements Program {
         `the state of slot ${slot} has ${slots.nElements} elements, but ${values.length} were given.`,
       );
     }
-    await slots.write(slot, values);
+    const copy = values.slice(); // the caller may change its own while this waits
+    await this.#inTurn(() => slots.write(slot, copy));
   }
 
   zeroInputs(): null {
@@ -99,16 +102,18 @@ export class WebgpuProgram implements Program {
     this.#isStepping = true;
     slots.beginStep(new Set(blocks));
     try {
-      await this.#prepare(recording, runs, rows);
-      dispatches.writeTable(stepTable(runs, blocks, rows));
-      this.#writeInputs(recording, inputs);
-      const output = recording.rows.placeOf(recording.output).memory.buffer!;
-      const outputBytes = 4 * rows.logit * rowElements(recording.output);
-      const finish = (encoder: GPUCommandEncoder): void => {
-        if (outputBytes > 0) encoder.copyBufferToBuffer(output, 0, this.#staging.buffer!, 0, outputBytes);
-      };
-      await dispatches.run(rows, finish, options?.signal);
-      return await this.#readLogits(recording, outputBytes / 4);
+      return await this.#inTurn(async () => {
+        await this.#prepare(recording, runs, rows);
+        dispatches.writeTable(stepTable(runs, blocks, rows));
+        this.#writeInputs(recording, inputs);
+        const output = recording.rows.placeOf(recording.output).memory.buffer!;
+        const outputBytes = 4 * rows.logit * rowElements(recording.output);
+        const finish = (encoder: GPUCommandEncoder): void => {
+          if (outputBytes > 0) encoder.copyBufferToBuffer(output, 0, this.#staging.buffer!, 0, outputBytes);
+        };
+        await dispatches.run(rows, finish, options?.signal);
+        return this.#readLogits(recording, outputBytes / 4);
+      });
     } finally {
       this.#isStepping = false;
       slots.endStep();
@@ -122,6 +127,17 @@ export class WebgpuProgram implements Program {
     for (const part of [weights, slots, rows, dispatches]) part.dispose();
     this.#staging.dispose(gpu);
     this.#logits = new Float32Array(0);
+  }
+
+  /** Waits for the calls before: whatever replaces buffers must not do so in the middle of a step. */
+  async #inTurn<T>(work: (recording: Recording) => Promise<T>): Promise<T> {
+    this.#alive();
+    const turn = this.#turn.then(() => work(this.#alive()));
+    this.#turn = turn.then(
+      () => undefined,
+      () => undefined,
+    );
+    return turn;
   }
 
   #alive(): Recording {

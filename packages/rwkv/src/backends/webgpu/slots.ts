@@ -1,6 +1,7 @@
 // The states of sequences, on the device. Each state tensor has a buffer with one block per slot, so that a kernel sees the
 // slots of all runs of a step; as a whole, as in saved files, the states follow one another in order of declaration.
-// Slots are made and released at once; the device is told before it is next used, since it answers only later.
+// Slots are made and released at once, copies included; the device, which tells only later whether it has memory, follows
+// before it next works on any slot.
 
 import { DeviceError, UsageError } from "../../core/errors.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
@@ -19,8 +20,14 @@ interface StateMemory {
 /** A place for a sequence's state. */
 interface Slot {
   readonly block: number;
-  /** Whether the device holds its state; before that it is the initial one. */
+  /** Whether its block holds its state, once the copies that wait are done; before that it is the initial one. */
   isInitialised: boolean;
+}
+
+/** Between two blocks. */
+interface BlockCopy {
+  readonly to: number;
+  readonly from: number;
 }
 
 export class Slots {
@@ -30,6 +37,10 @@ export class Slots {
   readonly #states = new Map<Tensor, StateMemory>();
   readonly #slots = new Map<number, Slot>();
   readonly #freeBlocks: number[] = [];
+  /** What copies go through: WebGPU copies only between different buffers. As long as a slot; made with the first block. */
+  readonly #between = new Memory("copy of a state");
+  /** In order of their making; nothing writes to any block before they are done. */
+  #waitingCopies: BlockCopy[] = [];
   readonly #mostBlocks: number;
   #nBlocksUsed = 0;
   #nBlocks = 0;
@@ -68,8 +79,12 @@ export class Slots {
     return this.#slotOf(slot).block;
   }
 
-  /** @throws DeviceError if kernels could not see one more */
-  create(): number {
+  /**
+   * @param copyOf - a slot with the state to begin with; without it, the initial one
+   * @throws UsageError if there is no slot `copyOf`, DeviceError if kernels could not see one more
+   */
+  create(copyOf?: number): number {
+    const original = copyOf === undefined ? null : this.#slotOf(copyOf);
     const block = this.#freeBlocks.pop() ?? this.#nBlocksUsed;
     if (block >= this.#mostBlocks) {
       throw new DeviceError(
@@ -80,13 +95,20 @@ export class Slots {
     this.#nBlocksUsed = Math.max(this.#nBlocksUsed, block + 1);
     // Numbers are not used again, so that a released slot is recognised as one.
     const slot = this.#nMade++;
-    this.#slots.set(slot, { block, isInitialised: false });
+    const isInitialised = original?.isInitialised ?? false;
+    this.#slots.set(slot, { block, isInitialised });
+    if (isInitialised) this.#waitingCopies.push({ to: block, from: original!.block });
+    this.#copyWaiting();
     return slot;
   }
 
   release(slot: number): void {
     const { block } = this.#slotOf(slot);
     this.#slots.delete(slot);
+    // A copy that nobody will see needs no memory.
+    if (this.#waitingCopies.every(({ from }) => from !== block)) {
+      this.#waitingCopies = this.#waitingCopies.filter(({ to }) => to !== block);
+    }
     if (this.#inStep.has(block)) this.#releasedInStep.push(block);
     else this.#freeBlocks.push(block);
   }
@@ -102,11 +124,13 @@ export class Slots {
   }
 
   /**
-   * Makes the device hold the slots.
-   * @throws DeviceError if there is no memory for all slots; those that the device held before stay usable
+   * Makes the device hold the slots, and the copies that wait.
+   * @throws DeviceError if there is no memory for them; what the device held before is as it was
    */
-  async prepare(slots: Iterable<number>): Promise<void> {
-    await this.#grow();
+  async prepare(slots: readonly number[]): Promise<void> {
+    const blocks = [...slots.map((slot) => this.blockOf(slot)), ...this.#waitingCopies.map(({ to }) => to)];
+    await this.#grow(1 + Math.max(...blocks));
+    this.#copyWaiting();
     for (const number of slots) {
       const slot = this.#slotOf(number);
       if (!slot.isInitialised) this.#writeInitial(slot);
@@ -121,16 +145,7 @@ export class Slots {
   async copy(to: number, from: number): Promise<void> {
     await this.prepare([to, from]);
     if (to === from) return;
-    const encoder = this.#gpu.device.createCommandEncoder();
-    const [target, source] = [this.blockOf(to), this.blockOf(from)];
-    // WebGPU copies only between different buffers.
-    const between = await this.#stateBuffer(USAGE.copySrc | USAGE.copyDst);
-    this.#copyBlock(encoder, source, between);
-    for (const { memory, nElements, offset } of this.#states.values()) {
-      encoder.copyBufferToBuffer(between, 4 * offset, memory.buffer!, 4 * nElements * target, 4 * nElements);
-    }
-    this.#gpu.device.queue.submit([encoder.finish()]);
-    this.#gpu.destroyBuffer(between);
+    this.#copyNow({ to: this.blockOf(to), from: this.blockOf(from) });
     this.#gpu.checkAlive();
   }
 
@@ -139,7 +154,9 @@ export class Slots {
     await this.prepare([slot]);
     const values = new Float32Array(this.nElements);
     if (this.nElements === 0) return values;
-    const staging = await this.#stateBuffer(USAGE.copyDst | USAGE.mapRead);
+    const staging = await this.#gpu.allocating("a copy of a state", () =>
+      this.#createStateBuffer(USAGE.copyDst | USAGE.mapRead),
+    );
     try {
       const encoder = this.#gpu.device.createCommandEncoder();
       this.#copyBlock(encoder, this.blockOf(slot), staging);
@@ -153,16 +170,16 @@ export class Slots {
 
   /** @param values - a whole state */
   async write(slot: number, values: Float32Array): Promise<void> {
-    const copy = values.slice(); // the caller may change its own while memory is made
     await this.prepare([slot]);
     const { block } = this.#slotOf(slot);
     for (const { memory, nElements, offset } of this.#states.values()) {
-      this.#gpu.device.queue.writeBuffer(memory.buffer!, 4 * nElements * block, copy, offset, nElements);
+      this.#gpu.device.queue.writeBuffer(memory.buffer!, 4 * nElements * block, values as Float32Array<ArrayBuffer>, offset, nElements);
     }
   }
 
   dispose(): void {
     for (const { memory } of this.#states.values()) memory.dispose(this.#gpu);
+    this.#between.dispose(this.#gpu);
   }
 
   #slotOf(slot: number): Slot {
@@ -173,10 +190,8 @@ export class Slots {
     return found;
   }
 
-  #stateBuffer(usage: number): Promise<GPUBuffer> {
-    return this.#gpu.allocating("a copy of a state", () =>
-      this.#gpu.createBuffer("copy of a state", 4 * Math.max(this.nElements, 1), usage),
-    );
+  #createStateBuffer(usage: number): GPUBuffer {
+    return this.#gpu.createBuffer("copy of a state", 4 * Math.max(this.nElements, 1), usage);
   }
 
   #copyBlock(encoder: GPUCommandEncoder, block: number, target: GPUBuffer): void {
@@ -193,15 +208,32 @@ export class Slots {
     slot.isInitialised = true;
   }
 
-  async #grow(): Promise<void> {
-    if (this.#nBlocksUsed <= this.#nBlocks) return;
-    const nBlocks = Math.min(Math.max(this.#nBlocksUsed, 2 * this.#nBlocks), this.#mostBlocks);
+  /** Does the copies that wait, if their blocks are there. */
+  #copyWaiting(): void {
+    if (this.#waitingCopies.some(({ to }) => to >= this.#nBlocks)) return;
+    for (const copy of this.#waitingCopies.splice(0)) this.#copyNow(copy);
+  }
+
+  #copyNow({ to, from }: BlockCopy): void {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const between = this.#between.buffer!;
+    this.#copyBlock(encoder, from, between);
+    for (const { memory, nElements, offset } of this.#states.values()) {
+      encoder.copyBufferToBuffer(between, 4 * offset, memory.buffer!, 4 * nElements * to, 4 * nElements);
+    }
+    this.#gpu.device.queue.submit([encoder.finish()]);
+  }
+
+  async #grow(nWanted: number): Promise<void> {
+    if (nWanted <= this.#nBlocks) return;
+    const nBlocks = Math.min(Math.max(nWanted, 2 * this.#nBlocks), this.#mostBlocks);
     const states = [...this.#states.values()];
-    const buffers = await this.#gpu.allocating(`the states of ${nBlocks} sequences`, () =>
-      states.map(({ memory, nElements }) =>
+    const { buffers, between } = await this.#gpu.allocating(`the states of ${nBlocks} sequences`, () => ({
+      buffers: states.map(({ memory, nElements }) =>
         this.#gpu.createBuffer(memory.label, 4 * nElements * nBlocks, KERNEL_USAGE),
       ),
-    );
+      between: this.#between.buffer ?? this.#createStateBuffer(USAGE.copySrc | USAGE.copyDst),
+    }));
     const encoder = this.#gpu.device.createCommandEncoder();
     states.forEach(({ memory, nElements }, i) => {
       const { buffer } = memory;
@@ -212,6 +244,7 @@ export class Slots {
     states.forEach(({ memory }, i) => {
       memory.replace(this.#gpu, buffers[i]!);
     });
+    if (this.#between.buffer === null) this.#between.replace(this.#gpu, between);
     this.#nBlocks = nBlocks;
     this.#nReplaced += 1;
   }

@@ -113,7 +113,9 @@ async function scoreForks(
   try {
     while (forks.length < continuations.length) forks.push(await session.fork());
     const scores = await Promise.allSettled(
-      continuations.map((tokens, i) => scoreContinuation(forks[i]!, before, tokens, signal)),
+      continuations.map((tokens, i) =>
+        scoreContinuation(before, tokens, (rest) => forks[i]!.forward(rest, { logits: "all", signal })),
+      ),
     );
     return scores.map((score) => {
       if (score.status === "rejected") throw score.reason;

@@ -40,7 +40,9 @@ export async function evaluateLastWords(
   const scores = await overCases(model, parts, options, 1, async (session, { context, word }, index) => {
     const tokens = [...start, ...tokenizer.encode(context)];
     const before = await readContext(session, tokens, `Case ${index + 1}`, signal);
-    return scoreContinuation(session, before, tokenizer.encode(word), signal);
+    return scoreContinuation(before, tokenizer.encode(word), (rest) =>
+      session.forward(rest, { logits: "all", signal }),
+    );
   });
   const nats = scores.reduce((sum, { logProbability }) => sum - logProbability, 0);
   return {

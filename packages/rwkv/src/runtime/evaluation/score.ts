@@ -30,18 +30,18 @@ export async function readContext(
 }
 
 /**
- * @param before - logits by which the first token is predicted
- * @param tokens - at least one; the session reads all but the last
+ * @param before - `[V]`, logits by which the first token is predicted
+ * @param tokens - at least one
+ * @param readAll - reads tokens and returns the logits after each, `[T, V]`; called for all but the last, if there are more
  */
 export async function scoreContinuation(
-  session: Session,
   before: Float32Array,
   tokens: readonly number[],
-  signal: AbortSignal | undefined,
+  readAll: (tokens: readonly number[]) => Promise<Float32Array>,
 ): Promise<ContinuationScore> {
   const nVocab = before.length;
   const rest = tokens.slice(0, -1);
-  const rows = rest.length === 0 ? before : await session.forward(rest, { logits: "all", signal });
+  const rows = rest.length === 0 ? before : await readAll(rest);
   let logProbability = 0;
   let isGreedy = true;
   tokens.forEach((token, i) => {
