@@ -75,7 +75,8 @@ export function elementwise(): ContractCase[] {
           return {
             out: (i) => {
               const factor = b[i % b.length]!;
-              return roundings(2, Math.abs(x[i]!) + Math.abs(a[i]! * factor)) + flushedFactors(a[i]!, factor);
+              const flushed = data.flushesFactors ? flushedFactors(a[i]!, factor) : 0;
+              return roundings(2, Math.abs(x[i]!) + Math.abs(a[i]! * factor)) + flushed;
             },
           };
         },

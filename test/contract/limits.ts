@@ -20,7 +20,7 @@ export function roundings(n: number, magnitude: number): number {
   return LAMBDA * Math.sqrt(n) * ROUNDING * magnitude + FLUSHED;
 }
 
-/** What a product loses where a subnormal factor is taken for zero, as WGSL allows. */
+/** What a product loses where a subnormal factor is taken for zero. */
 export function flushedFactors(a: number, b: number): number {
   return 2 ** -126 * (Math.abs(a) + Math.abs(b));
 }

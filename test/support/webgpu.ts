@@ -20,19 +20,42 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   process.env["VK_ICD_FILENAMES"] = driver;
 }
 
+/** An adapter that has not answered by then is taken for none. */
+const PATIENCE_MS = 20_000;
+
 async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new Error(`no answer to the request for an adapter within ${PATIENCE_MS / 1000} s`));
+    }, PATIENCE_MS);
+  });
   try {
     const create = async (): Promise<WebgpuBackend> => createWebgpuBackend(await loadWebgpu());
-    await create();
+    await Promise.race([create(), tooLate]);
     return { create };
   } catch (error) {
     console.log(`skipped: webgpu: ${(error as Error).message}`);
     return null;
+  } finally {
+    clearTimeout(timer);
   }
 }
 
 const found = await find();
 
+interface WebgpuTestBackend {
+  readonly name: string;
+  readonly create: () => Promise<WebgpuBackend>;
+}
+
 /** The webgpu backend; empty where no adapter is found. */
-export const WEBGPU: readonly { readonly name: string; readonly create: () => Promise<WebgpuBackend> }[] =
+export const WEBGPU: readonly WebgpuTestBackend[] =
   found === null ? [] : [{ name: "webgpu", create: found.create }];
+
+/** Whether tests may take as long as they like. */
+export const IS_LONG = process.env["RWKV_TEST_LONG"] !== undefined;
+
+/** As `WEBGPU`, for tests that take minutes where the processor imitates the GPU; empty otherwise. */
+export const WEBGPU_IF_LONG = IS_LONG ? WEBGPU : [];
+if (!IS_LONG && found !== null) console.log("skipped: long tests of webgpu: RWKV_TEST_LONG is not set");

@@ -178,18 +178,24 @@ const opened = new WeakMap<GPU, Promise<Gpu>>();
  * The device of the default adapter, opened once for all its users; anew after a loss.
  * @throws DeviceError if there is no adapter, or it gives no device
  */
-export async function openGpu(gpu: GPU): Promise<Gpu> {
-  const before = await opened.get(gpu)?.catch(() => null);
-  if (before !== undefined && before !== null && !before.isLost) return before;
-  const opening = requestGpu(gpu);
+export function openGpu(gpu: GPU): Promise<Gpu> {
+  const again = (): Promise<Gpu> => requestGpu(gpu);
+  const opening =
+    opened.get(gpu)?.then((before) => (before.isLost ? again() : before), again) ?? requestGpu(gpu);
   opened.set(gpu, opening);
   return opening;
 }
 
 async function requestGpu(gpu: GPU): Promise<Gpu> {
-  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (adapter === null)
+  let adapter: GPUAdapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (cause) {
+    throw new DeviceError(`WebGPU gives no adapter: ${messageOf(cause)}`, { cause });
+  }
+  if (adapter === null) {
     throw new DeviceError("WebGPU finds no adapter: there is no GPU, or no driver that it can use.");
+  }
   return Gpu.open(adapter);
 }
 

@@ -35,6 +35,8 @@ export class WebgpuProgram implements Program {
   #isStepping = false;
   /** Ends with the last call that works on the device. */
   #turn: Promise<void> = Promise.resolve();
+  /** Calls that work on the device or wait to. */
+  #nCalls = 0;
   /** What the output is read through. */
   readonly #staging = new Memory("staging");
   #stagingBytes = 0;
@@ -122,8 +124,14 @@ export class WebgpuProgram implements Program {
 
   dispose(): void {
     if (this.#recording === null) return;
-    const { gpu, weights, slots, rows, dispatches } = this.#recording;
+    const recording = this.#recording;
     this.#recording = null;
+    // A step in progress still submits commands, which must not meet buffers that are gone.
+    if (this.#nCalls > 0) void this.#turn.then(() => this.#free(recording));
+    else this.#free(recording);
+  }
+
+  #free({ gpu, weights, slots, rows, dispatches }: Recording): void {
     for (const part of [weights, slots, rows, dispatches]) part.dispose();
     this.#staging.dispose(gpu);
     this.#logits = new Float32Array(0);
@@ -133,10 +141,11 @@ export class WebgpuProgram implements Program {
   async #inTurn<T>(work: (recording: Recording) => Promise<T>): Promise<T> {
     this.#alive();
     const turn = this.#turn.then(() => work(this.#alive()));
-    this.#turn = turn.then(
-      () => undefined,
-      () => undefined,
-    );
+    const end = (): void => {
+      this.#nCalls -= 1;
+    };
+    this.#nCalls += 1;
+    this.#turn = turn.then(end, end);
     return turn;
   }
 
