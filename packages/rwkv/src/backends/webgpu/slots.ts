@@ -173,7 +173,13 @@ export class Slots {
     await this.prepare([slot]);
     const { block } = this.#slotOf(slot);
     for (const { memory, nElements, offset } of this.#states.values()) {
-      this.#gpu.device.queue.writeBuffer(memory.buffer!, 4 * nElements * block, values as Float32Array<ArrayBuffer>, offset, nElements);
+      this.#gpu.device.queue.writeBuffer(
+        memory.buffer!,
+        4 * nElements * block,
+        values as Float32Array<ArrayBuffer>,
+        offset,
+        nElements,
+      );
     }
   }
 
