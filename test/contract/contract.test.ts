@@ -13,7 +13,7 @@ import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
 import { nodeThreads } from "../../packages/rwkv/src/platform/node/threads.ts";
 import { BACKENDS } from "../support/backends.ts";
-import { IS_LONG, WEBGPU } from "../support/webgpu.ts";
+import { WEBGPU_IF_LONG } from "../support/webgpu.ts";
 import { contractCases } from "./cases.ts";
 import type { ContractCase } from "./case.ts";
 import {
@@ -45,12 +45,6 @@ async function wantedOf(testCase: ContractCase): Promise<Written> {
   return written;
 }
 
-/** A GPU that the processor imitates takes seconds to compile a kernel: short runs take a few cases of each operation. */
-function casesForGpu(all: readonly ContractCase[]): readonly ContractCase[] {
-  const every = IS_LONG ? 1 : Math.ceil(all.length / 3);
-  return all.filter((_, i) => i % every === 0);
-}
-
 test("every operation has cases", () => {
   expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual([...OP_NAMES].sort());
 });
@@ -71,7 +65,7 @@ test("one wrong element is reported with its place, both values, the limit and t
   expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
 });
 
-describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create }) => {
+describe.each([...BACKENDS, ...WEBGPU_IF_LONG])("$name", ({ name: backendName, create }) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await create();
@@ -79,8 +73,7 @@ describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create })
 
   describe.each(OP_NAMES)("%s", (op) => {
     const isGpu = backendName === "webgpu";
-    const allCases = cases.filter((testCase) => testCase.op === op);
-    const ownCases = isGpu ? casesForGpu(allCases) : allCases;
+    const ownCases = cases.filter((testCase) => testCase.op === op);
     // On SwiftShader all of them take minutes.
     const bitCases = ownCases.filter((_, i) => !isGpu || ownCases.length <= 100 || i % 7 === 0);
     const open: OpenCase[] = [];

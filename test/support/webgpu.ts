@@ -53,8 +53,7 @@ interface WebgpuTestBackend {
 export const WEBGPU: readonly WebgpuTestBackend[] =
   found === null ? [] : [{ name: "webgpu", create: found.create }];
 
-/** Whether tests may take as long as they like. */
-export const IS_LONG = process.env["RWKV_TEST_LONG"] !== undefined;
+const IS_LONG = process.env["RWKV_TEST_LONG"] !== undefined;
 
 /** As `WEBGPU`, for tests that take minutes where the processor imitates the GPU; empty otherwise. */
 export const WEBGPU_IF_LONG = IS_LONG ? WEBGPU : [];
