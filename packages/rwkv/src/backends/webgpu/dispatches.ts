@@ -70,10 +70,10 @@ export class Dispatches {
       gpu.createBuffer("parameters", Math.max(offset, unit), USAGE.uniform | USAGE.copyDst, true),
       gpu.createBuffer("step", 16 * STEP_VECTORS, USAGE.uniform | USAGE.copyDst),
     ]);
-    const words = new Uint32Array(parameters!.getMappedRange());
+    const words = new Uint32Array(parameters.getMappedRange());
     for (const { call, offset: at } of list) words.set(parameterWords(call), at / 4);
-    parameters!.unmap();
-    return new Dispatches(gpu, list, parameters!, table!);
+    parameters.unmap();
+    return new Dispatches(gpu, list, parameters, table);
   }
 
   /** The dispatches in order, for reports. */
@@ -140,7 +140,7 @@ export class Dispatches {
       let variant = 0;
       while (call.variants[variant]!.maxRows < nRows) variant += 1;
       pass.setPipeline(pipelines[variant]!);
-      pass.setBindGroup(0, this.#groups[i]!);
+      pass.setBindGroup(0, this.#groups[i]);
       pass.dispatchWorkgroups(call.nGroups, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
       work += call.work * nRows;
     }
