@@ -50,6 +50,8 @@ export interface CaseData {
   given(argument: string): Float32Array;
   /** What the reference gives in f64. */
   wanted(argument: string): Float64Array;
+  /** Whether the backend may take a subnormal factor for zero, as WGSL allows. */
+  readonly flushesFactors: boolean;
 }
 
 /** The greatest error allowed, for all elements or by index. 0 asks for the same bits. */

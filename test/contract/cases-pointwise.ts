@@ -5,7 +5,7 @@ import type { Activation } from "../../packages/rwkv/src/ops/ops.ts";
 import type { ContractCase } from "./case.ts";
 import { between, cycle, uniform, type Fill } from "./data.ts";
 import { define, EXTREMES, onlyWritten, RAGGED, RUNS, same, WIDTHS } from "./define.ts";
-import { ACTIVATION_ROUNDINGS, maxAbs, roundings } from "./limits.ts";
+import { ACTIVATION_ROUNDINGS, flushedFactors, maxAbs, roundings } from "./limits.ts";
 
 export function shifts(): ContractCase[] {
   const tokenShift = (width: number, nOuts: number, runs: readonly number[], x?: Fill): ContractCase => {
@@ -72,7 +72,13 @@ export function elementwise(): ContractCase[] {
         (ops, t) => ops.addMul(t("out"), t("x"), t("a"), t("b")),
         (data) => {
           const [x, a, b] = [data.given("x"), data.given("a"), data.given("b")];
-          return { out: (i) => roundings(2, Math.abs(x[i]!) + Math.abs(a[i]! * b[i % b.length]!)) };
+          return {
+            out: (i) => {
+              const factor = b[i % b.length]!;
+              const flushed = data.flushesFactors ? flushedFactors(a[i]!, factor) : 0;
+              return roundings(2, Math.abs(x[i]!) + Math.abs(a[i]! * factor)) + flushed;
+            },
+          };
         },
       );
     const add = (scale: number): ContractCase =>

@@ -20,6 +20,11 @@ export function roundings(n: number, magnitude: number): number {
   return LAMBDA * Math.sqrt(n) * ROUNDING * magnitude + FLUSHED;
 }
 
+/** What a product loses where a subnormal factor is taken for zero. */
+export function flushedFactors(a: number, b: number): number {
+  return 2 ** -126 * (Math.abs(a) + Math.abs(b));
+}
+
 type Numbers = Float32Array | Float64Array;
 
 export function maxAbs(values: Numbers): number {

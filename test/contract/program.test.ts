@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { ShapeError, UsageError } from "../../packages/rwkv/src/core/errors.ts";
 import type { Backend, Program, Run } from "../../packages/rwkv/src/ops/backend.ts";
 import { BACKENDS } from "../support/backends.ts";
+import { WEBGPU } from "../support/webgpu.ts";
 
 const WIDTH = 5;
 
@@ -35,7 +36,7 @@ const rowsOf = (...values: readonly number[]): Float32Array =>
 
 const run = (slot: number, nRows: number, logits: Run["logits"] = "all"): Run => ({ slot, nRows, logits });
 
-describe.each(BACKENDS)("$name", ({ name: backendName, create }) => {
+describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create }) => {
   let backend: Backend;
   let program: Program;
   beforeAll(async () => {

@@ -279,7 +279,7 @@ async function readStates(
 }
 
 /** What a case's limits are derived from. */
-export function caseData(testCase: ContractCase, wanted: Written): CaseData {
+export function caseData(testCase: ContractCase, wanted: Written, flushesFactors = false): CaseData {
   return {
     nRows: Math.max(...testCase.runs),
     given(name) {
@@ -292,6 +292,7 @@ export function caseData(testCase: ContractCase, wanted: Written): CaseData {
       return argument.values ?? new Float32Array(0);
     },
     wanted: (name) => Float64Array.from(wanted[name]!),
+    flushesFactors,
   };
 }
 

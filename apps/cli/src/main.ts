@@ -5,6 +5,7 @@ import { addBench } from "./commands/bench.ts";
 import { addChat } from "./commands/chat.ts";
 import { addCompare } from "./commands/compare.ts";
 import { addConvert } from "./commands/convert.ts";
+import { addDevices } from "./commands/devices.ts";
 import { addEval } from "./commands/eval.ts";
 import { addGenerate } from "./commands/generate.ts";
 import { addInspect } from "./commands/inspect.ts";
@@ -56,6 +57,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     addTrace,
     addTrain,
     addBench,
+    addDevices,
   ]) {
     add(program);
   }

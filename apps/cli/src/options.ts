@@ -3,6 +3,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import {
   BACKEND_NAMES,
+  DEVICE_NAMES,
   DEMO_MODEL_NOTICE,
   ENCODED_DTYPES,
   findDemoModel,
@@ -57,6 +58,7 @@ export function collect(value: string, previous: readonly string[] | undefined):
 export interface ModelFlags {
   readonly model?: string;
   readonly tokenizer?: string;
+  readonly device?: LoadOptions["device"];
   readonly backend?: LoadOptions["backend"];
   readonly dtype?: LoadOptions["dtype"];
   readonly activations?: LoadOptions["activations"];
@@ -84,7 +86,13 @@ export function addModelFlags(command: Command): Command {
       "--tokenizer <file>",
       "World vocabulary (.txt, .json) or tokenizer.json (default: found beside the model)",
     )
-    .addOption(new Option("--backend <name>", "what computes").choices(BACKEND_NAMES).default("cpu"))
+    .addOption(
+      new Option(
+        "--device <name>",
+        "what the model runs on; auto takes a GPU if there is one (default: cpu)",
+      ).choices(DEVICE_NAMES),
+    )
+    .addOption(new Option("--backend <name>", "what computes, in place of --device").choices(BACKEND_NAMES))
     .addOption(
       new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(
         ENCODED_DTYPES,
@@ -138,6 +146,7 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
   const bar = createProgressBar("loading", flags.quiet === true);
   try {
     return await loadModel(modelOf(flags), {
+      device: flags.device,
       backend: flags.backend,
       dtype: flags.dtype,
       activations: flags.activations,

@@ -16,6 +16,9 @@ const api = createApi(browserPlatform);
  */
 export const loadModel = api.loadModel;
 
+/** What there is to run models on here, what `device: "auto"` takes first, and why what is missing is. */
+export const listDevices = api.listDevices;
+
 /**
  * Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content.
  * @throws FormatError if it is neither

@@ -25,6 +25,9 @@ export const loadModel = api.loadModel;
 /** The path of the bundled demo model, which `loadModel` uses where none is named; null where it is not installed. */
 export const findDemoModel = (): string | null => findDemo();
 
+/** What there is to run models on here, what `device: "auto"` takes first, and why what is missing is. */
+export const listDevices = api.listDevices;
+
 /**
  * Reads a World vocabulary (.txt or JSON) or a Hugging Face `tokenizer.json`, told apart by content.
  * @throws FormatError if it is neither

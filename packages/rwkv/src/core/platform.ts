@@ -23,6 +23,11 @@ export interface Platform {
    * @throws DeviceError if they are required and not there
    */
   loadNative?: (layout: string) => Promise<NativeKernels | null>;
+  /**
+   * WebGPU; the same object at every call.
+   * @throws DeviceError if there is none here, with what to do
+   */
+  readonly loadWebgpu: () => Promise<GPU>;
   /** The path of the bundled demo model, null where it is not installed; absent where there can be none. */
   findDemoModel?: () => string | null;
 }

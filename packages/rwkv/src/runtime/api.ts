@@ -4,6 +4,7 @@ import type { ByteSink } from "../core/byte-sink.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Trace } from "../formats/trace-file.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { listDevices, type DeviceDescription } from "./backends.ts";
 import { compare, type CompareOptions, type Comparison } from "./compare.ts";
 import { convert, type ConvertOptions } from "./convert.ts";
 import { inspect, type CheckpointSummary } from "./inspect.ts";
@@ -21,6 +22,7 @@ export interface OpenOptions {
 
 export interface Api {
   readonly loadModel: (file?: FileSource, options?: LoadOptions) => Promise<Model>;
+  readonly listDevices: () => Promise<DeviceDescription[]>;
   readonly loadTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
   readonly modelTokenizer: (file: FileSource, options?: OpenOptions) => Promise<Tokenizer>;
   readonly inspect: (file: FileSource, options?: OpenOptions) => Promise<CheckpointSummary>;
@@ -37,6 +39,12 @@ export interface Api {
 export function createApi(platform: Platform): Api {
   return {
     loadModel: (file, options) => loadModel(platform, file, options),
+    listDevices: () =>
+      listDevices({
+        host: platform.threads,
+        loadNative: platform.loadNative,
+        loadWebgpu: platform.loadWebgpu,
+      }),
     loadTokenizer: (file, options) => loadTokenizer(platform, file, options?.signal),
     modelTokenizer: (file, options) => modelTokenizer(platform, file, options?.signal),
     inspect: (file, options) => inspect(platform, file, options),

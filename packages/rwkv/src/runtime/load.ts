@@ -1,7 +1,7 @@
 // From a file to a running model: open, recognise, choose the tokenizer, move the weights to the device.
 
 import type { EncodedDType } from "../core/decode.ts";
-import { UnsupportedError, UsageError } from "../core/errors.ts";
+import { DeviceError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Activations, Backend } from "../ops/backend.ts";
@@ -9,7 +9,15 @@ import { loadProgram, type LoadedProgram } from "../model/load.ts";
 import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
-import { BACKEND_NAMES, createBackend, type BackendName } from "./backends.ts";
+import {
+  BACKEND_NAMES,
+  createBackend,
+  DEVICE_NAMES,
+  findGpu,
+  type BackendName,
+  type BackendResources,
+  type DeviceName,
+} from "./backends.ts";
 import type { JinjaSource } from "../chat/jinja.ts";
 import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
@@ -21,7 +29,12 @@ import { findTokenizer } from "./tokenizer.ts";
 
 /** How a model is loaded. */
 export interface LoadOptions {
-  /** Default `cpu`. */
+  /**
+   * What the model runs on. `auto` takes a GPU where there is one and the model fits, and the processor otherwise;
+   * `info.fallbackReason` then says why. Default `cpu`.
+   */
+  readonly device?: DeviceName | undefined;
+  /** What computes, by the name of the backend; in place of `device`. */
   readonly backend?: BackendName | undefined;
   /**
    * What matrices are re-encoded to while loading, by the policy that `quantize` has for that dtype: low-rank factors keep
@@ -126,17 +139,40 @@ interface ModelParts {
   readonly start: number;
 }
 
-/** Moves the weights to the device. */
+/** Chooses the device. */
 async function createModel(parts: ModelParts): Promise<Model> {
-  const { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start } =
-    parts;
-  const { source, config } = weights;
-  const { signal, onProgress } = options;
-  const backend = await createBackend(options.backend ?? "cpu", {
+  const { platform, options, logger } = parts;
+  const resources: BackendResources = {
     threads: options.threads,
     host: platform.threads,
     loadNative: platform.loadNative,
-  });
+    loadWebgpu: platform.loadWebgpu,
+  };
+  if (options.device !== "auto") {
+    const backend = await createBackend(options.backend ?? options.device ?? "cpu", resources);
+    return createModelOn(backend, null, parts);
+  }
+  let { reason } = await findGpu(resources);
+  if (reason === null) {
+    try {
+      return await createModelOn(await createBackend("webgpu", resources), null, parts);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      reason = error.message;
+    }
+  }
+  logger.warn(`The cpu backend is used: ${reason}`);
+  return createModelOn(await createBackend("cpu", resources), reason, parts);
+}
+
+/** Moves the weights to the device. */
+async function createModelOn(
+  backend: Backend,
+  fallbackReason: string | null,
+  { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: ModelParts,
+): Promise<Model> {
+  const { source, config } = weights;
+  const { signal, onProgress } = options;
   const activations = activationsFor(backend, options.activations);
   logger.debug(
     `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
@@ -168,6 +204,7 @@ async function createModel(parts: ModelParts): Promise<Model> {
       title,
       backend: backend.name,
       device: backend.description,
+      fallbackReason,
       kernels: backend.kernels,
       nThreads: backend.nThreads,
       activations,
@@ -204,11 +241,25 @@ function weightBytes({ program, embedding, positions }: LoadedProgram): {
   return { weightByteLength, bytesReadPerToken };
 }
 
-function checkOptions({ backend, activations, threads, chunk, groupNormEps, lora }: LoadOptions): void {
+function checkOptions({
+  device,
+  backend,
+  activations,
+  threads,
+  chunk,
+  groupNormEps,
+  lora,
+}: LoadOptions): void {
   if (backend !== undefined && !BACKEND_NAMES.includes(backend)) {
     throw new UsageError(
       `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
     );
+  }
+  if (device !== undefined && !DEVICE_NAMES.includes(device)) {
+    throw new UsageError(`Unknown device "${device as string}"; expected one of ${DEVICE_NAMES.join(", ")}.`);
+  }
+  if (device !== undefined && backend !== undefined) {
+    throw new UsageError(`Both device "${device}" and backend "${backend}" were given; give one of them.`);
   }
   if (activations !== undefined && !ACTIVATIONS.includes(activations)) {
     throw new UsageError(`activations is "${activations as string}"; expected "f32" or "int8".`);

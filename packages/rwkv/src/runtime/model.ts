@@ -27,6 +27,8 @@ export interface ModelInfo {
   readonly backend: string;
   /** One line: instruction set, threads. */
   readonly device: string;
+  /** Why the model does not run on a GPU, where that was to be decided (`device: "auto"`); null otherwise. */
+  readonly fallbackReason: string | null;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
   /** Threads that share each step. */

@@ -10,6 +10,7 @@ import { findDemoModel } from "./demo-model.ts";
 import { fileSource } from "./file.ts";
 import { loadNative } from "./native.ts";
 import { nodeThreads } from "./threads.ts";
+import { loadWebgpu } from "./webgpu.ts";
 
 export const nodePlatform: Platform = {
   open(location, signal) {
@@ -32,6 +33,7 @@ export const nodePlatform: Platform = {
   isLocal: (location) => toPath(location) !== null,
   threads: nodeThreads,
   loadNative,
+  loadWebgpu,
   findDemoModel: () => findDemoModel(),
 };
 

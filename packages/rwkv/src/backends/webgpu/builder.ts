@@ -1,0 +1,149 @@
+// Collects the tensors of one model, uploads its weights, and records its forward pass.
+
+import { UsageError } from "../../core/errors.ts";
+import type { BuilderOptions, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import { createOps } from "../../ops/create-ops.ts";
+import type { Ops } from "../../ops/ops.ts";
+import type { OpCall } from "../../ops/signature.ts";
+import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
+import { kernelCalls, type Places } from "./calls.ts";
+import { lower } from "./commands.ts";
+import { Dispatches } from "./dispatches.ts";
+import type { Gpu } from "./gpu.ts";
+import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
+import { WebgpuProgram } from "./program.ts";
+import { Rows } from "./rows.ts";
+import { Slots } from "./slots.ts";
+import { Weights } from "./weights.ts";
+
+export interface WebgpuBuilderOptions extends BuilderOptions {
+  /** Most bytes of a buffer with rows of a matrix. Default: what kernels of the device can see; tests ask for fewer. */
+  readonly maxPartBytes?: number | undefined;
+}
+
+/** @throws UsageError if maxRows is no whole number of rows */
+export function createWebgpuBuilder(
+  gpu: Gpu,
+  { maxRows, maxPartBytes }: WebgpuBuilderOptions,
+): ProgramBuilder {
+  if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
+    throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
+  }
+  gpu.checkAlive();
+  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes);
+}
+
+class WebgpuBuilder implements ProgramBuilder {
+  readonly #gpu: Gpu;
+  readonly #maxRows: number;
+  readonly #weights: Weights;
+  readonly #tensors: Tensor[] = [];
+  readonly #initials = new Map<Tensor, number>();
+  #isFinished = false;
+  /** Settles when the weights asked for so far are uploaded. */
+  #reading: Promise<unknown> = Promise.resolve();
+
+  constructor(gpu: Gpu, maxRows: number, maxPartBytes: number) {
+    this.#gpu = gpu;
+    this.#maxRows = maxRows;
+    this.#weights = new Weights(gpu, maxPartBytes);
+  }
+
+  async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
+    const tensor = this.#declare("weight", "none", upload.name, upload.shape, upload.dtype);
+    const read = this.#reading.then(() => this.#read(tensor, upload, signal));
+    this.#reading = read.catch(() => undefined); // the caller of this weight hears of the failure, not the next one's
+    await read;
+    return tensor;
+  }
+
+  state(name: string, shape: readonly number[], initial: number): Tensor {
+    const tensor = this.#declare("state", "none", name, shape);
+    this.#initials.set(tensor, initial);
+    return tensor;
+  }
+
+  input(name: string, shape: readonly number[]): Tensor {
+    return this.#declare("input", "token", name, shape);
+  }
+
+  scratch(name: string, shape: readonly number[], rows: RowKind): Tensor {
+    return this.#declare("scratch", rows, name, shape);
+  }
+
+  output(name: string, shape: readonly number[]): Tensor {
+    if (this.#tensors.some(({ kind }) => kind === "output")) {
+      throw new UsageError(`output "${name}": a program has one output, and it is declared already.`);
+    }
+    return this.#declare("output", "logit", name, shape);
+  }
+
+  async build(forward: (ops: Ops) => void): Promise<Program> {
+    await this.#reading;
+    if (this.#isFinished) throw new UsageError("the program is built already; make another builder.");
+    const output = this.#tensors.find(({ kind }) => kind === "output");
+    if (output === undefined) {
+      throw new UsageError("the program has no output; declare one before building.");
+    }
+    const recorded: OpCall[] = [];
+    forward(createOps((call) => recorded.push(call)));
+    const commands = lower(recorded, (width, rows) =>
+      this.#declare("scratch", rows, `low-rank ${width}`, [width]),
+    );
+    this.#isFinished = true;
+
+    const gpu = this.#gpu;
+    const weights = this.#weights;
+    const rows = new Rows(gpu, this.#tensors);
+    const slots = new Slots(gpu, this.#initials);
+    const places: Places = {
+      matrixOf: (tensor) => weights.matrixOf(tensor),
+      placeOf: (tensor) => {
+        if (tensor.kind === "weight") return weights.vectorPlace(tensor);
+        return tensor.kind === "state" ? slots.placeOf(tensor) : rows.placeOf(tensor);
+      },
+    };
+    await weights.finish();
+    const dispatches = await Dispatches.create(
+      gpu,
+      commands.flatMap((command) => kernelCalls(command, places)),
+    );
+    return new WebgpuProgram({
+      gpu,
+      weights,
+      slots,
+      rows,
+      dispatches,
+      inputs: this.#tensors.filter(({ kind }) => kind === "input"),
+      output,
+      maxRows: Math.min(this.#maxRows, MAX_STEP_ROWS, rows.maxTokenRows),
+    });
+  }
+
+  dispose(): void {
+    this.#isFinished = true;
+    this.#weights.dispose();
+  }
+
+  async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#isFinished) {
+      throw new UsageError(`weight "${upload.name}": the builder was disposed or built meanwhile.`);
+    }
+    await this.#weights.add(tensor, upload, signal);
+  }
+
+  #declare(
+    kind: TensorKind,
+    rows: RowKind,
+    name: string,
+    shape: readonly number[],
+    dtype: Tensor["dtype"] = "f32",
+  ): Tensor {
+    if (this.#isFinished)
+      throw new UsageError(`${kind} "${name}" is declared after the end of the building.`);
+    const tensor: Tensor = { index: this.#tensors.length, kind, rows, name, shape: [...shape], dtype };
+    this.#tensors.push(tensor);
+    return tensor;
+  }
+}

@@ -1,0 +1,171 @@
+// Weights on the GPU. A matrix is uploaded as it is read, its rows arranged as kernels/decode.ts says; one that is larger than
+// what a kernel can see of a buffer is cut into several by rows. Vectors are small and share one buffer.
+
+import { byteLengthOf, DTYPES } from "../../core/dtype.ts";
+import { DeviceError, UnsupportedError } from "../../core/errors.ts";
+import type { WeightUpload } from "../../ops/backend.ts";
+import type { Tensor } from "../../ops/tensor.ts";
+import { checkUploadLength, readRows } from "../../ops/upload.ts";
+import type { Gpu } from "./gpu.ts";
+import { rowFormat, type GpuDType, type RowFormat } from "./kernels/decode.ts";
+import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
+
+/** Consecutive rows of a matrix in one buffer. */
+export interface MatrixPart {
+  readonly firstRow: number;
+  readonly nRows: number;
+  readonly place: Place;
+}
+
+export interface Matrix {
+  readonly dtype: GpuDType;
+  readonly format: RowFormat;
+  readonly parts: readonly MatrixPart[];
+}
+
+export class Weights {
+  readonly #gpu: Gpu;
+  readonly #maxPartBytes: number;
+  readonly #matrices = new Map<Tensor, Matrix>();
+  readonly #vectors = new Map<Tensor, { readonly values: Float32Array; readonly place: Place }>();
+  readonly #vectorMemory = new Memory("vectors");
+  #nVectorWords = 0;
+  #byteLength = 0;
+  #isDisposed = false;
+
+  /** @param maxPartBytes - most bytes of a buffer; the device's limit, but for tests */
+  constructor(gpu: Gpu, maxPartBytes: number) {
+    this.#gpu = gpu;
+    this.#maxPartBytes = maxPartBytes;
+  }
+
+  /** Of all weights, as they were announced. */
+  get byteLength(): number {
+    return this.#byteLength;
+  }
+
+  matrixOf(tensor: Tensor): Matrix {
+    return this.#matrices.get(tensor)!;
+  }
+
+  vectorPlace(tensor: Tensor): Place {
+    return this.#vectors.get(tensor)!.place;
+  }
+
+  /** @throws DeviceError if there is no memory for the weight, UnsupportedError for f64 */
+  async add(tensor: Tensor, upload: WeightUpload, signal?: AbortSignal): Promise<void> {
+    const { name, dtype, shape } = upload;
+    if (dtype === "f64") {
+      throw new UnsupportedError(
+        `weight "${name}" is f64, which no kernel of the webgpu backend reads. Convert it to f32.`,
+      );
+    }
+    checkUploadLength(upload);
+    const bytes = new Uint8Array(byteLengthOf(dtype, shape));
+    await readRows(upload, bytes, signal);
+    if (shape.length === 2) await this.#addMatrix(tensor, dtype, bytes);
+    else this.#addVector(tensor, bytes);
+    this.#byteLength += upload.byteLength;
+    // Disposed while the weight was read: nothing may stay.
+    if (this.#isDisposed) this.dispose();
+  }
+
+  /** Uploads the vectors; nothing is added afterwards. */
+  async finish(): Promise<void> {
+    if (this.#nVectorWords === 0) return;
+    const buffer = await this.#gpu.allocating("the vectors of the model", () => {
+      const made = this.#gpu.createBuffer("vectors", 4 * this.#nVectorWords, KERNEL_USAGE, true);
+      const words = new Float32Array(made.getMappedRange());
+      for (const { values, place } of this.#vectors.values()) words.set(values, place.at);
+      made.unmap();
+      return made;
+    });
+    this.#vectorMemory.replace(this.#gpu, buffer);
+  }
+
+  dispose(): void {
+    this.#isDisposed = true;
+    this.#vectorMemory.dispose(this.#gpu);
+    for (const { parts } of this.#matrices.values()) {
+      for (const { place } of parts) place.memory.dispose(this.#gpu);
+    }
+  }
+
+  #addVector(tensor: Tensor, bytes: Uint8Array<ArrayBuffer>): void {
+    const values = new Float32Array(bytes.buffer);
+    this.#vectors.set(tensor, {
+      values,
+      place: { memory: this.#vectorMemory, at: this.#nVectorWords, stride: 0 },
+    });
+    this.#nVectorWords += values.length;
+  }
+
+  async #addMatrix(tensor: Tensor, dtype: GpuDType, bytes: Uint8Array): Promise<void> {
+    const { name } = tensor;
+    const [nOut, nIn] = tensor.shape as readonly [number, number];
+    const format = rowFormat(dtype, nIn);
+    const rowBytes = 4 * format.rowWords;
+    const maxRows = Math.floor(this.#maxPartBytes / rowBytes);
+    if (maxRows === 0) {
+      throw new DeviceError(
+        `weight "${name}": a row of ${nIn} in ${dtype} takes ${rowBytes} bytes, but kernels of this GPU see at most ` +
+          `${this.#maxPartBytes} of a buffer.`,
+      );
+    }
+    const parts: MatrixPart[] = [];
+    this.#matrices.set(tensor, { dtype, format, parts });
+    for (let firstRow = 0; firstRow < nOut; firstRow += maxRows) {
+      const nRows = Math.min(maxRows, nOut - firstRow);
+      const memory = new Memory(name);
+      const buffer = await this.#gpu.allocating(`weight "${name}"`, () => {
+        const made = this.#gpu.createBuffer(name, rowBytes * nRows, KERNEL_USAGE, true);
+        arrangeRows(dtype, nIn, format, bytes, firstRow, new Uint8Array(made.getMappedRange()));
+        made.unmap();
+        return made;
+      });
+      memory.replace(this.#gpu, buffer);
+      parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
+    }
+  }
+}
+
+/** Brings rows as files have them, from `firstRow` on, into the order of kernels. `out` holds zeros. */
+function arrangeRows(
+  dtype: GpuDType,
+  nIn: number,
+  { nBlocks, blockBytes, halves, bodyWords, rowWords }: RowFormat,
+  bytes: Uint8Array,
+  firstRow: number,
+  out: Uint8Array,
+): void {
+  const fileRowBytes = (nIn / DTYPES[dtype].blockElements) * blockBytes;
+  const nRows = out.byteLength / (4 * rowWords);
+  const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
+  if (halves.length === 0 && fileRowBytes === 4 * rowWords) {
+    out.set(rows);
+    return;
+  }
+  // What lies between the f16 fields.
+  const pieces: { from: number; to: number }[] = [];
+  let from = 0;
+  for (const half of halves) {
+    if (half > from) pieces.push({ from, to: half });
+    from = half + 2;
+  }
+  if (from < blockBytes) pieces.push({ from, to: blockBytes });
+
+  for (let row = 0; row < nRows; row++) {
+    let bodyAt = 4 * rowWords * row;
+    let halfAt = bodyAt + 4 * bodyWords;
+    for (let block = 0; block < nBlocks; block++) {
+      const start = row * fileRowBytes + block * blockBytes;
+      for (const piece of pieces) {
+        for (let i = piece.from; i < piece.to; i++) out[bodyAt++] = rows[start + i]!;
+      }
+      for (const half of halves) {
+        out[halfAt++] = rows[start + half]!;
+        out[halfAt++] = rows[start + half + 1]!;
+      }
+    }
+  }
+}

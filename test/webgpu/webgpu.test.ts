@@ -1,0 +1,109 @@
+// What the webgpu backend does beyond the contract of all backends: matrices cut by rows, states that move between devices,
+// nothing left after dispose, and a device that is lost.
+
+import { describe, expect, test } from "vitest";
+import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
+import type { WebgpuProgram } from "../../packages/rwkv/src/backends/webgpu/program.ts";
+import type { WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
+import { DeviceError } from "../../packages/rwkv/src/core/errors.ts";
+import { loadProgram, type LoadedProgram } from "../../packages/rwkv/src/model/load.ts";
+import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
+import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
+import { runTokens } from "../golden/run-model.ts";
+import { checkpointOf, syntheticModel } from "../golden/synthetic.ts";
+import { WASM } from "../support/backends.ts";
+import { WEBGPU_IF_LONG } from "../support/webgpu.ts";
+
+const TOKENS = [1, 5, 3, 9, 2, 2, 7];
+
+const load = (backend: Backend): Promise<LoadedProgram> =>
+  loadProgram(backend, canonicalWeights(checkpointOf(syntheticModel("7"))), { maxRows: 8 });
+
+function indexOfMost(values: Float32Array): number {
+  return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
+}
+
+/** Greedy continuation, and the state after it. */
+async function greedy(
+  loaded: LoadedProgram,
+  nTokens: number,
+  state: Float32Array | null,
+  first: number,
+): Promise<{ tokens: number[]; state: Float32Array }> {
+  const tokens = [first];
+  for (let i = 0; i < nTokens; i++) {
+    const outcome = await runTokens(loaded, tokens.slice(-1), 1, state);
+    state = outcome.state;
+    tokens.push(indexOfMost(outcome.logits));
+  }
+  return { tokens, state: state! };
+}
+
+describe.each(WEBGPU_IF_LONG)("$name", { timeout: 300_000 }, ({ create }) => {
+  test("matrices cut by rows give the same bits", async () => {
+    const backend = await create();
+    const cut: Backend = {
+      ...backend,
+      createBuilder: (options) => backend.createBuilder({ ...options, maxPartBytes: 1024 }),
+    };
+    const [whole, parts] = [await load(backend), await load(cut)];
+    const dispatchesOf = ({ program }: LoadedProgram): number =>
+      (program as unknown as Pick<WebgpuProgram, "dispatchLabels">).dispatchLabels.length;
+    expect(dispatchesOf(parts)).toBeGreaterThan(dispatchesOf(whole));
+    expect(await runTokens(parts, TOKENS, 3)).toEqual(await runTokens(whole, TOKENS, 3));
+    for (const { program } of [whole, parts]) program.dispose();
+  });
+
+  test("a text that moves from the cpu to the GPU and back goes on as on the cpu", async () => {
+    const [onCpu, onGpu] = [await load(await WASM.create()), await load(await create())];
+    const want = await greedy(onCpu, 60, null, 1);
+    const begun = await greedy(onCpu, 20, null, 1);
+    const moved = await greedy(onGpu, 20, begun.state, begun.tokens.at(-1)!);
+    const back = await greedy(onCpu, 20, moved.state, moved.tokens.at(-1)!);
+    expect([...begun.tokens, ...moved.tokens.slice(1), ...back.tokens.slice(1)]).toEqual(want.tokens);
+    onCpu.program.dispose();
+    onGpu.program.dispose();
+  });
+
+  test("greedy text of 60 tokens is that of the cpu backend", async () => {
+    const [onCpu, onGpu] = [await load(await WASM.create()), await load(await create())];
+    expect((await greedy(onGpu, 60, null, 1)).tokens).toEqual((await greedy(onCpu, 60, null, 1)).tokens);
+    onCpu.program.dispose();
+    onGpu.program.dispose();
+  });
+
+  test("nothing is left on the device after dispose, nor after a load that fails", async () => {
+    const backend = await create();
+    const before = backend.countBuffers();
+    const loaded = await load(backend);
+    await runTokens(loaded, TOKENS, 3);
+    expect(backend.countBuffers().nBuffers).toBeGreaterThan(before.nBuffers);
+    loaded.program.dispose();
+    expect(backend.countBuffers()).toEqual(before);
+    const tooSmall: Backend = {
+      ...backend,
+      createBuilder: (options) => backend.createBuilder({ ...options, maxPartBytes: 4 }),
+    };
+    await expect(load(tooSmall)).rejects.toThrow(/kernels of this GPU see at most 4 of a buffer/);
+    expect(backend.countBuffers()).toEqual(before);
+  });
+
+  test("a lost device is an error of every call, and the next load opens another", async () => {
+    const backend: WebgpuBackend = await create();
+    const loaded = await load(backend);
+    const { program } = loaded;
+    const slot = program.createSlot();
+    await program.readSlot(slot);
+    await backend.loseDevice();
+    expect(() => program.createSlot()).toThrow(DeviceError);
+    await expect(program.readSlot(slot)).rejects.toThrow(/was lost.*load the model again/);
+    await expect(runTokens(loaded, TOKENS)).rejects.toThrow(DeviceError);
+    program.dispose();
+    const again = await load(await create());
+    const { nVocab } = again.config;
+    const reference = await load(createReferenceBackend());
+    const [got, want] = [await runTokens(again, TOKENS), await runTokens(reference, TOKENS)];
+    expect(indexOfMost(got.logits.subarray(-nVocab))).toBe(indexOfMost(want.logits.subarray(-nVocab)));
+    again.program.dispose();
+  });
+});
