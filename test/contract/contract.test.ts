@@ -13,7 +13,7 @@ import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
 import { nodeThreads } from "../../packages/rwkv/src/platform/node/threads.ts";
 import { BACKENDS } from "../support/backends.ts";
-import { WEBGPU_IF_LONG } from "../support/webgpu.ts";
+import { WEBGPU } from "../support/webgpu.ts";
 import { contractCases } from "./cases.ts";
 import type { ContractCase } from "./case.ts";
 import {
@@ -65,7 +65,7 @@ test("one wrong element is reported with its place, both values, the limit and t
   expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
 });
 
-describe.each([...BACKENDS, ...WEBGPU_IF_LONG])("$name", ({ name: backendName, create }) => {
+describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create }) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await create();

@@ -7,7 +7,7 @@ import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { tunedState } from "../../packages/rwkv/src/model/tuned-state.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
-import { WEBGPU_IF_LONG } from "../support/webgpu.ts";
+import { WEBGPU } from "../support/webgpu.ts";
 import { BACKENDS } from "./backends.ts";
 import {
   expectClose,
@@ -67,7 +67,7 @@ for (const folder of FOLDERS) {
       expect(ranks.gate).toBe(given["gate_rank"] ?? 0);
     });
 
-    for (const { name, create } of [...BACKENDS, ...WEBGPU_IF_LONG]) {
+    for (const { name, create } of [...BACKENDS, ...WEBGPU]) {
       const isGpu = name === "webgpu";
       test(`on ${name}: logits and state are those of the official package, however they are computed`, async () => {
         const checkpoint = await openCheckpoint(openFixture(`golden/${folder}/${manifest.model.file}`));

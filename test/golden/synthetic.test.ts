@@ -6,7 +6,7 @@ import { loadProgram, type LoadedProgram } from "../../packages/rwkv/src/model/l
 import { stateLayout } from "../../packages/rwkv/src/model/state.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
-import { WEBGPU_IF_LONG } from "../support/webgpu.ts";
+import { WEBGPU } from "../support/webgpu.ts";
 import { BACKENDS, REFERENCE_F64 } from "./backends.ts";
 import { expectClose, runTokens } from "./run-model.ts";
 import {
@@ -51,7 +51,7 @@ test("the weight generator gives the published first values", () => {
   expectClose("decay", decay, [-1.385967, -2.843144, -1.417359], 1e-6);
 });
 
-for (const { name, create } of [...BACKENDS, ...WEBGPU_IF_LONG]) {
+for (const { name, create } of [...BACKENDS, ...WEBGPU]) {
   const limit = name === REFERENCE_F64.name ? LIMIT_F64 : LIMIT_F32;
   describe(`on ${name}`, () => {
     for (const version of [...VERSIONS, "6+state", "7+state"] as const) {

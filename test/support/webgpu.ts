@@ -42,19 +42,17 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
   }
 }
 
-const found = await find();
-
 interface WebgpuTestBackend {
   readonly name: string;
   readonly create: () => Promise<WebgpuBackend>;
 }
 
-/** The webgpu backend; empty where no adapter is found. */
+/** Where the processor imitates the GPU these tests take many minutes, so that they run only when they are asked for. */
+const IS_WANTED = process.env["RWKV_TEST_WEBGPU"] === "1";
+if (!IS_WANTED) console.log("skipped: webgpu: RWKV_TEST_WEBGPU=1 runs these tests");
+
+const found = IS_WANTED ? await find() : null;
+
+/** The webgpu backend; empty where no adapter is found, or nobody asked. */
 export const WEBGPU: readonly WebgpuTestBackend[] =
   found === null ? [] : [{ name: "webgpu", create: found.create }];
-
-const IS_LONG = process.env["RWKV_TEST_LONG"] !== undefined;
-
-/** As `WEBGPU`, for tests that take minutes where the processor imitates the GPU; empty otherwise. */
-export const WEBGPU_IF_LONG = IS_LONG ? WEBGPU : [];
-if (!IS_LONG && found !== null) console.log("skipped: long tests of webgpu: RWKV_TEST_LONG is not set");

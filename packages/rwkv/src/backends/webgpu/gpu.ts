@@ -42,7 +42,7 @@ export class Gpu {
     this.limits = device.limits;
     this.pipelines = new Pipelines(device);
     device.addEventListener("uncapturederror", (event) => {
-      const { message } = (event).error;
+      const { message } = event.error;
       this.#failure ??= new DeviceError(`The GPU (${description}) refused a command: ${message}`);
     });
     void device.lost.then(({ reason, message }) => {
