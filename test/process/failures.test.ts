@@ -36,7 +36,7 @@ describe("wrong usage ends with 2", () => {
     ["no --max-tokens", ["generate", "Hi", "--model", MODEL], /--max-tokens/],
     ["a number that is none", ["generate", "Hi", "--max-tokens", "many", "--model", MODEL], /whole number/],
     ["a temperature out of range", [...GENERATE, "--model", MODEL, "--temperature=-1"], /temperature/],
-    ["an unknown backend", [...GENERATE, "--model", MODEL, "--backend", "cuda"], /cpu, reference/],
+    ["an unknown backend", [...GENERATE, "--model", MODEL, "--backend", "cuda"], /cpu, webgpu, reference/],
     ["an id that the model lacks", ["logits", "--model", MODEL, "--tokens", "256", "--json"], /0 to 255/],
     ["ids that are none", ["logits", "--model", MODEL, "--tokens", "1,x", "--json"], /whole number/],
     ["logits without a destination", ["logits", "--model", MODEL, "--tokens", "1"], /--json.*--out/],

@@ -117,7 +117,7 @@ test("a logger hears what is loaded, and observers get the time; nothing is prin
 
 describe("options that make no sense are refused by name", () => {
   test.each<[string, LoadOptions, RegExp]>([
-    ["an unknown backend", { backend: "cuda" as "cpu" }, /"cuda".*cpu, reference/],
+    ["an unknown backend", { backend: "cuda" as "cpu" }, /"cuda".*cpu, webgpu, reference/],
     ["no chunk", { chunk: 0 }, /chunk is 0/],
     ["half a chunk", { chunk: 1.5 }, /chunk is 1.5/],
     ["no threads", { threads: 0 }, /threads is 0/],
