@@ -3,7 +3,7 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { Engine } from "./engine.ts";
-import { scoreContinuation } from "./evaluation/score.ts";
+import { scoreContinuations } from "./evaluation/score.ts";
 import { Sequence } from "./sequence.ts";
 
 /** A text, or its ids. */
@@ -103,20 +103,11 @@ async function scoreForks(
   continuations: readonly (readonly number[])[],
   signal: AbortSignal | undefined,
 ): Promise<number[]> {
-  const before = (await sequence.settle())!;
-  const forks: Sequence[] = [];
-  try {
-    while (forks.length < continuations.length) forks.push(sequence.fork());
-    const scores = await Promise.allSettled(
-      continuations.map((tokens, i) =>
-        scoreContinuation(before, tokens, (rest) => forks[i]!.forward(rest, "all", { signal })),
-      ),
-    );
-    return scores.map((score) => {
-      if (score.status === "rejected") throw score.reason;
-      return score.value.logProbability;
-    });
-  } finally {
-    for (const fork of forks) fork.release();
-  }
+  return scoreContinuations((await sequence.settle())!, continuations, () => {
+    const fork = sequence.fork();
+    return {
+      readAll: (tokens) => fork.forward(tokens, "all", { signal }),
+      release: () => fork.release(),
+    };
+  });
 }

@@ -5,7 +5,7 @@ import { UsageError } from "../../core/errors.ts";
 import type { Model } from "../model.ts";
 import type { Session } from "../session.ts";
 import { overCases, startOf, type ScoreOptions } from "./cases.ts";
-import { readContext, scoreContinuation } from "./score.ts";
+import { readContext, scoreContinuations } from "./score.ts";
 import { tokenizerOf } from "./text.ts";
 
 /** A context and what may follow it. */
@@ -103,27 +103,19 @@ function joined(context: string, choice: string, separator: string): string {
   return context === "" || /\s$/u.test(context) || /^\s/u.test(choice) ? choice : separator + choice;
 }
 
-async function scoreForks(
+function scoreForks(
   session: Session,
   before: Float32Array,
   continuations: readonly (readonly number[])[],
   signal: AbortSignal | undefined,
 ): Promise<number[]> {
-  const forks: Session[] = [];
-  try {
-    while (forks.length < continuations.length) forks.push(await session.fork());
-    const scores = await Promise.allSettled(
-      continuations.map((tokens, i) =>
-        scoreContinuation(before, tokens, (rest) => forks[i]!.forward(rest, { logits: "all", signal })),
-      ),
-    );
-    return scores.map((score) => {
-      if (score.status === "rejected") throw score.reason;
-      return score.value.logProbability;
-    });
-  } finally {
-    for (const fork of forks) fork.dispose();
-  }
+  return scoreContinuations(before, continuations, async () => {
+    const fork = await session.fork();
+    return {
+      readAll: (tokens) => fork.forward(tokens, { logits: "all", signal }),
+      release: () => fork.dispose(),
+    };
+  });
 }
 
 function scoreOf(logProbabilities: readonly number[], choices: readonly string[]): ChoiceScore {

@@ -52,3 +52,37 @@ export async function scoreContinuation(
   });
   return { logProbability, isGreedy };
 }
+
+/** A fork of what all continuations follow, for one of them. */
+export interface ContinuationReader {
+  /** As `readAll` of `scoreContinuation`. */
+  readonly readAll: (tokens: readonly number[]) => Promise<Float32Array>;
+  readonly release: () => void;
+}
+
+/**
+ * Scores continuations of one context, all together.
+ * @param before - `[V]`, logits after the context
+ * @param fork - called once for each of them
+ * @returns log-probabilities, in the order of the continuations
+ * @throws what reading throws first, once none is being read any more
+ */
+export async function scoreContinuations(
+  before: Float32Array,
+  continuations: readonly (readonly number[])[],
+  fork: () => ContinuationReader | Promise<ContinuationReader>,
+): Promise<number[]> {
+  const readers: ContinuationReader[] = [];
+  try {
+    while (readers.length < continuations.length) readers.push(await fork());
+    const scores = await Promise.allSettled(
+      continuations.map((tokens, i) => scoreContinuation(before, tokens, readers[i]!.readAll)),
+    );
+    return scores.map((score) => {
+      if (score.status === "rejected") throw score.reason;
+      return score.value.logProbability;
+    });
+  } finally {
+    for (const { release } of readers) release();
+  }
+}
