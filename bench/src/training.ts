@@ -32,7 +32,6 @@ interface Turn {
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
-      corpus: { type: "string" },
       rounds: { type: "string", default: "3" },
       threads: { type: "string", default: String(availableParallelism()) },
     },
@@ -42,7 +41,7 @@ async function main(): Promise<void> {
   const turns: Turn[] = [];
   for (let round = 1; round <= rounds; round++) {
     const peakFlops = await measurePeak(threads);
-    const { tokensPerSecond, flopsPerToken } = await measureTraining(threads, values.corpus);
+    const { tokensPerSecond, flopsPerToken } = await measureTraining(threads);
     const flops = tokensPerSecond * flopsPerToken;
     turns.push({ tokensPerSecond, flops, peakFlops });
     progress(`round ${round}: ${tokensPerSecond.toFixed(0)} tokens/s, ${percent(flops / peakFlops)}`);
@@ -81,18 +80,11 @@ async function measurePeak(threads: number): Promise<number> {
   return rates.reduce((sum, rate) => sum + rate, 0);
 }
 
-async function measureTraining(
-  threads: number,
-  corpus: string | undefined,
-): Promise<{ tokensPerSecond: number; flopsPerToken: number }> {
+async function measureTraining(threads: number): Promise<{ tokensPerSecond: number; flopsPerToken: number }> {
   const out = await mkdtemp(join(tmpdir(), "rwkv-bench-training-"));
   try {
     const recipe = JSON.parse(await readFile(RECIPE, "utf8")) as RecipeFile;
-    const files = corpus === undefined ? recipe.data.files : [resolve(corpus)];
-    const config = readTrainConfig(
-      { ...recipe, out, threads, data: { ...recipe.data, files } },
-      dirname(RECIPE),
-    );
+    const config = readTrainConfig({ ...recipe, out, threads }, dirname(RECIPE));
     const controller = new AbortController();
     const measured = new Error("measured");
     let nWeights = 0;
@@ -122,7 +114,6 @@ async function measureTraining(
 /** What is read of the recipe here. */
 interface RecipeFile {
   readonly model: { readonly vocab: number; readonly embedding: number };
-  readonly data: { readonly files: readonly string[] };
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
