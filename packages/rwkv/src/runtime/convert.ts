@@ -59,7 +59,7 @@ export async function convert(
       return;
     }
     const { config } = weights;
-    const tokenizer = await findTokenizer(
+    const found = await findTokenizer(
       platform,
       opened,
       checkpoint,
@@ -69,7 +69,7 @@ export async function convert(
     );
     const metadata = new Map([
       ...ggufMetadata(weights, dtype),
-      ...tokenizerMetadata(tokenizer, config.nVocab),
+      ...tokenizerMetadata(found?.tokenizer ?? null, config.nVocab),
     ]);
     await writeGguf(sink, withProgress(ggufTensors(weights, dtype), options), metadata);
   });
