@@ -54,7 +54,8 @@ export function fromErrorMessage(told: ErrorMessage): unknown {
   if (told.kind === "other") return told.text;
   if (told.kind === "dom") return new DOMException(told.message, told.name);
   const options = told.cause === undefined ? {} : { cause: fromErrorMessage(told.cause) };
-  const error = told.kind === "rwkv" ? new CLASSES[told.code](told.message, options) : otherError(told, options);
+  const error =
+    told.kind === "rwkv" ? new CLASSES[told.code](told.message, options) : otherError(told, options);
   if (told.stack !== undefined) error.stack = told.stack;
   return error;
 }

@@ -34,10 +34,12 @@ export interface EngineWorker {
 export function portOf(worker: EngineWorker): Port {
   return {
     post: (message, transfer) => worker.postMessage(message, [...transfer]),
-    listen({ onMessage, onFail }) {
-      worker.addEventListener("message", ({ data }) => onMessage(data));
-      worker.addEventListener("messageerror", () => onFail(new Error("a message could not be read")));
-      worker.addEventListener("error", ({ message }) => onFail(new Error(message ?? "")));
+    listen(listener) {
+      worker.addEventListener("message", ({ data }) => listener.onMessage(data));
+      worker.addEventListener("messageerror", () =>
+        listener.onFail(new Error("a message could not be read")),
+      );
+      worker.addEventListener("error", ({ message }) => listener.onFail(new Error(message ?? "")));
     },
     close: () => worker.terminate(),
   };

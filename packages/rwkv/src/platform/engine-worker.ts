@@ -41,9 +41,9 @@ export function pagePort(): Port {
   const scope = globalThis as unknown as WorkerScope;
   return {
     post: (message, transfer) => scope.postMessage(message, [...transfer]),
-    listen({ onMessage, onFail }) {
-      scope.addEventListener("message", ({ data }) => onMessage(data));
-      scope.addEventListener("messageerror", () => onFail(new Error("a message could not be read")));
+    listen(listener) {
+      scope.addEventListener("message", ({ data }) => listener.onMessage(data));
+      scope.addEventListener("messageerror", () => listener.onFail(new Error("a message could not be read")));
     },
     close: () => scope.close(),
   };

@@ -59,14 +59,7 @@ export async function convert(
       return;
     }
     const { config } = weights;
-    const found = await findTokenizer(
-      platform,
-      opened,
-      checkpoint,
-      config.nVocab,
-      options.tokenizer,
-      signal,
-    );
+    const found = await findTokenizer(platform, opened, checkpoint, config.nVocab, options.tokenizer, signal);
     const metadata = new Map([
       ...ggufMetadata(weights, dtype),
       ...tokenizerMetadata(found?.tokenizer ?? null, config.nVocab),

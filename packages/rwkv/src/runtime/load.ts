@@ -95,12 +95,12 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
-  const { worker = false } = options;
+  const { worker = false, ...others } = options;
   if (worker !== false) {
     const { loadInWorker } = await import("./worker/load.ts");
-    return loadInWorker(platform, file, worker, options);
+    return loadInWorker(platform, file, worker, others);
   }
-  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, options);
+  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, others);
   const { name, fingerprint } = info;
   const engine = new Engine({ name, loaded, fingerprint, tokenizer: tokenizer?.tokenizer ?? null });
   return new Model(engine, info, chatTemplate, platform);

@@ -55,7 +55,10 @@ export interface LoadReply {
   readonly config: ModelConfig;
   readonly chatTemplate: JinjaSource | null;
   /** `file` is null for the one of bytes. */
-  readonly tokenizer: { readonly kind: Tokenizer["kind"]; readonly file: Uint8Array<ArrayBuffer> | null } | null;
+  readonly tokenizer: {
+    readonly kind: Tokenizer["kind"];
+    readonly file: Uint8Array<ArrayBuffer> | null;
+  } | null;
   readonly inputWidths: readonly number[];
   readonly initialState: Float32Array | null;
   readonly embedding: { readonly dtype: WeightDType; readonly bytes: Uint8Array<ArrayBuffer> };

@@ -102,7 +102,7 @@ export class Channel<Made extends Calls<Made>, Answered extends Calls<Answered>>
     if (this.#closedReason !== null) return;
     this.#closedReason = reason;
     this.#port.close();
-    for (const { reject } of this.#pending.values()) reject(reason);
+    for (const waiting of this.#pending.values()) waiting.reject(reason);
     this.#pending.clear();
     for (const controller of this.#running.values()) controller.abort(reason);
   }

@@ -43,10 +43,7 @@ export class SharedSources {
 }
 
 /** The file, for the worker to open. */
-export function receivedFile(
-  message: FileMessage,
-  channel: Channel<PageCalls, EngineCalls>,
-): FileSource {
+export function receivedFile(message: FileMessage, channel: Channel<PageCalls, EngineCalls>): FileSource {
   if (message.kind === "value") return message.value;
   if (message.kind === "url") return new URL(message.href);
   const { id, name, byteLength } = message;

@@ -28,13 +28,15 @@ export async function loadInWorker(
   platform: Platform,
   file: FileSource | undefined,
   worker: true | EngineWorker,
-  { tokenizer, lora, signal, onProgress, logger = SILENT_LOGGER, ...others }: LoadOptions,
+  { tokenizer, lora, signal, onProgress, logger = SILENT_LOGGER, ...options }: Omit<LoadOptions, "worker">,
 ): Promise<Model> {
   signal?.throwIfAborted();
-  const { worker: _, ...options } = others;
-  const ownTokenizer = tokenizer !== undefined && isTokenizer(tokenizer) ? tokenizer : null;
+  const hasOwn = tokenizer !== undefined && isTokenizer(tokenizer);
+  const ownTokenizer = hasOwn ? tokenizer : null;
+  const tokenizerFile = hasOwn ? null : tokenizer;
   const sources = new SharedSources();
   const failing = new AbortController();
+  const ending = signal === undefined ? failing.signal : AbortSignal.any([signal, failing.signal]);
   const channel = new Channel<EngineCalls, PageCalls>(startEngine(platform, worker), {
     ...sources.handlers,
     progress: (progress) => {
@@ -58,16 +60,15 @@ export async function loadInWorker(
         options,
         lora: lora && { file: sources.message(lora.file), alpha: lora.alpha },
         tokenizer:
-          ownTokenizer !== null
-            ? null
-            : tokenizer === undefined
-              ? undefined
-              : sources.message(tokenizer as FileSource),
+          tokenizerFile === undefined || tokenizerFile === null
+            ? tokenizerFile
+            : sources.message(tokenizerFile),
         wantsProgress: onProgress !== undefined,
       },
-      { signal: signal === undefined ? failing.signal : AbortSignal.any([signal, failing.signal]) },
+      { signal: ending },
     );
-    failing.signal.throwIfAborted();
+    // The worker may have been done before it heard.
+    ending.throwIfAborted();
     const { info } = reply;
     if (ownTokenizer !== null) checkFits(ownTokenizer, info.name, reply.config.nVocab);
     const engine = new Engine({

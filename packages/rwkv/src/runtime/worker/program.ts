@@ -24,7 +24,7 @@ export class WorkerProgram implements Program {
   }
 
   createSlot(copyOf?: number): number {
-    if (copyOf !== undefined) this.#created(copyOf);
+    if (copyOf !== undefined) void this.#created(copyOf);
     const slot = this.#nSlots++;
     const created = this.#channel.call("createSlot", { slot, copyOf });
     // Whoever does not wait for it hears of a failure from the next call.
