@@ -24,6 +24,8 @@ interface Dispatch {
   readonly layout: GPUBindGroupLayout;
   /** For each variant. */
   readonly pipelines: readonly GPUComputePipeline[];
+  /** Workgroups in the first dimension, for each variant. */
+  readonly nGroups: readonly number[];
   /** Of its parameters. */
   readonly offset: number;
 }
@@ -62,7 +64,10 @@ export class Dispatches {
     const list = calls.map((call, i): Dispatch => {
       const kernel = kernels[i]!;
       const layout = gpu.pipelines.layout(kernel.bindings);
-      const dispatch = { call, kernel, layout, pipelines: pipelines[i]!, offset };
+      const nGroups = call.variants.map((_, variant) =>
+        call.parts.reduce((sum, part) => sum + part.nGroups[variant]!, 0),
+      );
+      const dispatch = { call, kernel, layout, pipelines: pipelines[i]!, nGroups, offset };
       offset += Math.ceil(parameterWords(call).byteLength / unit) * unit;
       return dispatch;
     });
@@ -123,7 +128,7 @@ export class Dispatches {
     let work = 0;
     let isFirst = true;
     for (let i = 0; i < this.#list.length; i++) {
-      const { call, pipelines } = this.#list[i]!;
+      const { call, pipelines, nGroups } = this.#list[i]!;
       const nRows = rows[call.rows];
       if (nRows === 0) continue;
       if (work > MAX_SUBMITTED_WORK) {
@@ -141,7 +146,7 @@ export class Dispatches {
       while (call.variants[variant]!.maxRows < nRows) variant += 1;
       pass.setPipeline(pipelines[variant]!);
       pass.setBindGroup(0, this.#groups[i]);
-      pass.dispatchWorkgroups(call.nGroups, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
+      pass.dispatchWorkgroups(nGroups[variant]!, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
       work += call.work * nRows;
     }
     pass.end();

@@ -83,12 +83,71 @@ export class Weights {
     this.#vectorMemory.replace(this.#gpu, buffer);
   }
 
+  /**
+   * Puts the matrices of each list that have one type into one buffer, or as few as can be seen by kernels, so that one
+   * dispatch may work on all of them. No more memory is needed at a time than that of one list again.
+   * @throws DeviceError if there is no memory
+   */
+  async gather(lists: readonly (readonly Tensor[])[]): Promise<void> {
+    const gathered = new Set<Tensor>();
+    for (const list of lists) {
+      for (const tensors of this.#buffersOf(list.filter((tensor) => !gathered.has(tensor)))) {
+        for (const tensor of tensors) gathered.add(tensor);
+        if (tensors.length > 1) await this.#gather(tensors);
+      }
+    }
+  }
+
   dispose(): void {
     this.#isDisposed = true;
     this.#vectorMemory.dispose(this.#gpu);
     for (const { parts } of this.#matrices.values()) {
       for (const { place } of parts) place.memory.dispose(this.#gpu);
     }
+  }
+
+  /** Matrices of one type that fit into a buffer together; those that are cut stay as they are. */
+  #buffersOf(list: readonly Tensor[]): Tensor[][] {
+    const buffers: { dtype: GpuDType; tensors: Tensor[]; byteLength: number }[] = [];
+    for (const tensor of new Set(list)) {
+      const { dtype, parts } = this.matrixOf(tensor);
+      if (parts.length > 1) continue;
+      const byteLength = alignedBytes(parts[0]!);
+      const open = buffers.find(
+        (buffer) => buffer.dtype === dtype && buffer.byteLength + byteLength <= this.#maxPartBytes,
+      );
+      if (open === undefined) {
+        buffers.push({ dtype, tensors: [tensor], byteLength });
+      } else {
+        open.tensors.push(tensor);
+        open.byteLength += byteLength;
+      }
+    }
+    return buffers.map(({ tensors }) => tensors);
+  }
+
+  async #gather(tensors: readonly Tensor[]): Promise<void> {
+    const matrices = tensors.map((tensor) => this.matrixOf(tensor));
+    const label = tensors.map(({ name }) => name).join(", ");
+    const byteLength = matrices.reduce((sum, { parts }) => sum + alignedBytes(parts[0]!), 0);
+    const buffer = await this.#gpu.allocating(`weights ${label} side by side`, () =>
+      this.#gpu.createBuffer(label, byteLength, KERNEL_USAGE),
+    );
+    const memory = new Memory(label);
+    const encoder = this.#gpu.device.createCommandEncoder();
+    let at = 0;
+    const moved = matrices.map((matrix): Matrix => {
+      const part = matrix.parts[0]!;
+      const { place, nRows } = part;
+      encoder.copyBufferToBuffer(place.memory.buffer!, 0, buffer, at, 4 * place.stride * nRows);
+      const parts = [{ ...part, place: { ...place, memory, at: at / 4 } }];
+      at += alignedBytes(part);
+      return { ...matrix, parts };
+    });
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    for (const { parts } of matrices) parts[0]!.place.memory.dispose(this.#gpu);
+    memory.replace(this.#gpu, buffer);
+    tensors.forEach((tensor, i) => this.#matrices.set(tensor, moved[i]!));
   }
 
   #addVector(tensor: Tensor, bytes: Uint8Array<ArrayBuffer>): void {
@@ -127,6 +186,11 @@ export class Weights {
       parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
     }
   }
+}
+
+/** Where the next matrix of a buffer begins: kernels may read rows in vectors of four words. */
+function alignedBytes({ nRows, place }: MatrixPart): number {
+  return Math.ceil((4 * place.stride * nRows) / 16) * 16;
 }
 
 /** Brings rows as files have them, from `firstRow` on, into the order of kernels. `out` holds zeros. */
