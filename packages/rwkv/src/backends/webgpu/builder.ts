@@ -10,6 +10,7 @@ import { kernelCalls } from "./calls.ts";
 import { lower } from "./commands.ts";
 import { Dispatches } from "./dispatches.ts";
 import { fuse } from "./fusion.ts";
+import { matricesToGather } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
 import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
 import type { Places } from "./operands.ts";
@@ -106,11 +107,7 @@ class WebgpuBuilder implements ProgramBuilder {
       },
     };
     await weights.finish();
-    await weights.gather(
-      commands.flatMap((command) =>
-        command.op === "products" ? [command.products.map(({ w }) => w)] : [],
-      ),
-    );
+    await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
     const dispatches = await Dispatches.create(
       gpu,
       commands.flatMap((command) => kernelCalls(command, places)),

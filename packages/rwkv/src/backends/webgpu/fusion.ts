@@ -75,9 +75,7 @@ export function finishProducts(commands: readonly Command[]): Command[] {
   commands.forEach((command, i) => {
     const before = done.at(-1);
     const finished =
-      before?.op === "product"
-        ? finish(before, command, (tensor) => isDeadAfter(commands, i, tensor))
-        : null;
+      before?.op === "product" ? finish(before, command, (tensor) => isDeadAfter(commands, i, tensor)) : null;
     if (finished === null) done.push(command);
     else done[done.length - 1] = finished;
   });

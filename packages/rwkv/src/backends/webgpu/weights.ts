@@ -6,6 +6,7 @@ import { DeviceError, UnsupportedError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
+import { gatheredBytes } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
 import { rowFormat, type GpuDType, type RowFormat } from "./kernels/decode.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
@@ -42,6 +43,11 @@ export class Weights {
   /** Of all weights, as they were announced. */
   get byteLength(): number {
     return this.#byteLength;
+  }
+
+  /** Most bytes of a buffer with matrices. */
+  get maxPartBytes(): number {
+    return this.#maxPartBytes;
   }
 
   matrixOf(tensor: Tensor): Matrix {
@@ -84,17 +90,15 @@ export class Weights {
   }
 
   /**
-   * Puts the matrices of each list that have one type into one buffer, or as few as can be seen by kernels, so that one
-   * dispatch may work on all of them. No more memory is needed at a time than that of one list again.
-   * @throws DeviceError if there is no memory
+   * Puts the matrices of each list into a buffer of their own, one list after the other: beside the weights there is at most
+   * one list a second time. Those that there is no memory for stay where they are, and take more dispatches.
    */
   async gather(lists: readonly (readonly Tensor[])[]): Promise<void> {
-    const gathered = new Set<Tensor>();
-    for (const list of lists) {
-      for (const tensors of this.#buffersOf(list.filter((tensor) => !gathered.has(tensor)))) {
-        for (const tensor of tensors) gathered.add(tensor);
-        if (tensors.length > 1) await this.#gather(tensors);
-      }
+    try {
+      for (const list of lists) await this.#gather(list);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      this.#gpu.checkAlive();
     }
   }
 
@@ -106,30 +110,10 @@ export class Weights {
     }
   }
 
-  /** Matrices of one type that fit into a buffer together; those that are cut stay as they are. */
-  #buffersOf(list: readonly Tensor[]): Tensor[][] {
-    const buffers: { dtype: GpuDType; tensors: Tensor[]; byteLength: number }[] = [];
-    for (const tensor of new Set(list)) {
-      const { dtype, parts } = this.matrixOf(tensor);
-      if (parts.length > 1) continue;
-      const byteLength = alignedBytes(parts[0]!);
-      const open = buffers.find(
-        (buffer) => buffer.dtype === dtype && buffer.byteLength + byteLength <= this.#maxPartBytes,
-      );
-      if (open === undefined) {
-        buffers.push({ dtype, tensors: [tensor], byteLength });
-      } else {
-        open.tensors.push(tensor);
-        open.byteLength += byteLength;
-      }
-    }
-    return buffers.map(({ tensors }) => tensors);
-  }
-
   async #gather(tensors: readonly Tensor[]): Promise<void> {
     const matrices = tensors.map((tensor) => this.matrixOf(tensor));
     const label = tensors.map(({ name }) => name).join(", ");
-    const byteLength = matrices.reduce((sum, { parts }) => sum + alignedBytes(parts[0]!), 0);
+    const byteLength = matrices.reduce((sum, { parts }) => sum + gatheredBytes(parts[0]!), 0);
     const buffer = await this.#gpu.allocating(`weights ${label} side by side`, () =>
       this.#gpu.createBuffer(label, byteLength, KERNEL_USAGE),
     );
@@ -141,7 +125,7 @@ export class Weights {
       const { place, nRows } = part;
       encoder.copyBufferToBuffer(place.memory.buffer!, 0, buffer, at, 4 * place.stride * nRows);
       const parts = [{ ...part, place: { ...place, memory, at: at / 4 } }];
-      at += alignedBytes(part);
+      at += gatheredBytes(part);
       return { ...matrix, parts };
     });
     this.#gpu.device.queue.submit([encoder.finish()]);
@@ -186,11 +170,6 @@ export class Weights {
       parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
     }
   }
-}
-
-/** Where the next matrix of a buffer begins: kernels may read rows in vectors of four words. */
-function alignedBytes({ nRows, place }: MatrixPart): number {
-  return Math.ceil((4 * place.stride * nRows) / 16) * 16;
 }
 
 /** Brings rows as files have them, from `firstRow` on, into the order of kernels. `out` holds zeros. */

@@ -16,12 +16,7 @@ const THREADS = OUTPUTS_PER_GROUP * LANES;
 const TILE_VECTORS = 64;
 
 /** @param rows - what the rows of x are */
-export function matmulText(
-  dtype: GpuDType,
-  nRows: 1 | 8,
-  rows: "token" | "logit",
-  hasBias: boolean,
-): string {
+export function matmulText(dtype: GpuDType, nRows: 1 | 8, rows: "token" | "logit", hasBias: boolean): string {
   return `${weightsText(dtype)}${productEndText(hasBias)}
 fn n_rows() -> u32 { return n_${rows}s(); }
 const ROWS = ${nRows}u;
