@@ -330,7 +330,8 @@ test("fused commands compute what the recorded ones do, for any list of operatio
         }
         for (const i of wanted) ops.copy(OUTPUTS[i]!, [X, ...SCRATCH][i]!);
       });
-      const [plain, result]: [Values, Values] = [new Map(), new Map()];
+      const plain: Values = new Map();
+      const result: Values = new Map();
       run(commands, plain);
       run(fuse(commands), result);
       for (const output of [...wanted.map((i) => OUTPUTS[i]!), ...SHIFTS]) {
