@@ -4,6 +4,7 @@
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 import { loadWebgpu } from "../../packages/rwkv/src/platform/node/webgpu.ts";
 
@@ -23,7 +24,10 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
-async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> {
+/** @param without - features that the backend is not to use */
+type CreateWebgpu = (without?: readonly GpuFeature[]) => Promise<WebgpuBackend>;
+
+async function find(): Promise<{ create: CreateWebgpu } | null> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -31,7 +35,7 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
     }, PATIENCE_MS);
   });
   try {
-    const create = async (): Promise<WebgpuBackend> => createWebgpuBackend(await loadWebgpu());
+    const create: CreateWebgpu = async (without) => createWebgpuBackend(await loadWebgpu(), without);
     await Promise.race([create(), tooLate]);
     return { create };
   } catch (error) {
@@ -44,7 +48,7 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
 
 interface WebgpuTestBackend {
   readonly name: string;
-  readonly create: () => Promise<WebgpuBackend>;
+  readonly create: CreateWebgpu;
 }
 
 /** Where the processor imitates the GPU these tests take many minutes, so that they run only when they are asked for. */

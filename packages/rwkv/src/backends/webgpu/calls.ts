@@ -1,11 +1,14 @@
 // Which kernel computes which command, on which operands.
 
+import { isQuantized } from "../../core/dtype.ts";
+import type { Activations } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import type { Command, Product } from "./commands.ts";
 import * as elementwise from "./kernels/elementwise.ts";
 import type { GridRows, KernelCall, KernelOperand, KernelScalar } from "./kernels/kernel.ts";
-import { matmulText, OUTPUTS_PER_GROUP } from "./kernels/matmul.ts";
+import { productVariants } from "./kernels/matmul.ts";
 import { ADD_BONUS, HEAD_THREADS, L2_NORM, norm, ROW_THREADS } from "./kernels/norms.ts";
+import type { KernelFeatures } from "./kernels/product.ts";
 import { WKV4, WKV4_THREADS, wkv6, wkv7 } from "./kernels/wkv.ts";
 import type { Place } from "./memory.ts";
 import type { Matrix } from "./weights.ts";
@@ -17,8 +20,15 @@ export interface Places {
   readonly matrixOf: (tensor: Tensor) => Matrix;
 }
 
+/** What kernels are chosen by, beside the command. */
+export interface KernelChoice {
+  readonly features: KernelFeatures;
+  /** Of products with quantised weights. */
+  readonly activations: Activations;
+}
+
 /** The dispatches of a command: one, or one for each part of a matrix. */
-export function kernelCalls(command: Command, places: Places): KernelCall[] {
+export function kernelCalls(command: Command, places: Places, choice: KernelChoice): KernelCall[] {
   const read = (name: string, tensor: Tensor): KernelOperand => ({
     name,
     place: places.placeOf(tensor),
@@ -53,7 +63,7 @@ export function kernelCalls(command: Command, places: Places): KernelCall[] {
 
   switch (command.op) {
     case "product":
-      return products(command, places, read, write);
+      return products(command, places, choice, read, write);
     case "layerNorm": {
       const { out, x, weight, bias, eps } = command;
       const operands = [write("out", out), read("x", x), read("weight", weight), read("bias", bias)];
@@ -162,32 +172,30 @@ type MakeOperand = (name: string, tensor: Tensor) => KernelOperand;
 function products(
   { out, w, x, bias, activation }: Product,
   { matrixOf }: Places,
+  { features, activations }: KernelChoice,
   read: MakeOperand,
   write: MakeOperand,
 ): KernelCall[] {
-  const { dtype, format, parts } = matrixOf(w);
+  const { dtype, parts } = matrixOf(w);
   const nIn = rowElements(x);
   const from = (operand: KernelOperand, row: number): KernelOperand => ({
     ...operand,
     place: { ...operand.place, at: operand.place.at + row },
   });
   const rows = rowsOf(out);
-  const text = (nRows: 1 | 8): string => matmulText(dtype, nRows, rows, activation, bias !== null);
+  const isRounded = activations === "int8" && isQuantized(dtype);
+  const kind = { dtype, rows, activation, hasBias: bias !== null, isRounded };
   return parts.map(({ firstRow, nRows, place }) => ({
     label: `product ${w.name} -> ${out.name}`,
     operands: [
       from(write("out", out), firstRow),
       read("x", x),
-      { name: "w", place, isWritten: false, type: "u32" },
+      { name: "w", place, isWritten: false, type: "vec4u" },
       ...(bias === null ? [] : [from(read("bias", bias), firstRow)]),
     ],
-    scalars: [u32("n_in", nIn), u32("n_out", nRows), u32("body", format.bodyWords)],
-    nGroups: Math.ceil(nRows / OUTPUTS_PER_GROUP),
+    scalars: [u32("n_in", nIn), u32("n_out", nRows)],
     rows,
-    variants: [
-      { maxRows: 1, rowsPerGroup: 1, text: text(1) },
-      { maxRows: Infinity, rowsPerGroup: 8, text: text(8) },
-    ],
+    variants: productVariants(kind, features, nRows),
     work: nIn * nRows,
   }));
 }
@@ -201,8 +209,8 @@ function call(
   rows: GridRows,
   text: string,
 ): KernelCall {
-  const variants = [{ maxRows: Infinity, rowsPerGroup: 1, text }];
-  return { label: `${op} -> ${out.name}`, operands, scalars, nGroups, rows, variants, work: 0 };
+  const variants = [{ maxRows: Infinity, rowsPerGroup: 1, nGroups, text }];
+  return { label: `${op} -> ${out.name}`, operands, scalars, rows, variants, work: 0 };
 }
 
 const u32 = (name: string, value: number): KernelScalar => ({ name, type: "u32", value });

@@ -139,9 +139,10 @@ export class Dispatches {
       }
       let variant = 0;
       while (call.variants[variant]!.maxRows < nRows) variant += 1;
+      const { nGroups, rowsPerGroup } = call.variants[variant]!;
       pass.setPipeline(pipelines[variant]!);
       pass.setBindGroup(0, this.#groups[i]);
-      pass.dispatchWorkgroups(call.nGroups, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
+      pass.dispatchWorkgroups(nGroups, Math.ceil(nRows / rowsPerGroup));
       work += call.work * nRows;
     }
     pass.end();

@@ -10,8 +10,11 @@ export interface KernelOperand {
   readonly name: string;
   readonly place: Place;
   readonly isWritten: boolean;
-  /** What the words are read as; `u32` also where values are only moved. */
-  readonly type: "f32" | "u32";
+  /**
+   * What the words are read as; `u32` also where values are only moved. Of `vec4u` element i is the i-th four words of the
+   * row, and the text may also read single words as `x_word(row, i)`; places are multiples of four words then.
+   */
+  readonly type: "f32" | "u32" | "vec4u";
 }
 
 /** A number that a kernel reads as `p.name`. */
@@ -30,6 +33,10 @@ export interface KernelVariant {
   readonly maxRows: number;
   /** Rows that one workgroup works on. */
   readonly rowsPerGroup: number;
+  /** Workgroups in the first dimension. */
+  readonly nGroups: number;
+  /** WGSL extensions that the text needs. */
+  readonly extensions?: readonly string[];
   /** Ends with `fn main`; the workgroup's id is (part of the row, row or run). */
   readonly text: string;
 }
@@ -40,8 +47,6 @@ export interface KernelCall {
   readonly label: string;
   readonly operands: readonly KernelOperand[];
   readonly scalars: readonly KernelScalar[];
-  /** Workgroups in the first dimension. */
-  readonly nGroups: number;
   readonly rows: GridRows;
   /** From few rows to many. */
   readonly variants: readonly KernelVariant[];
@@ -101,21 +106,31 @@ export function assemble({ operands, scalars, variants }: KernelCall): Assembled
     lines.push(`@group(0) @binding(${i + 2}) var<storage, ${access}> m${i}: array<${type}>;`);
   });
   for (const { name, place, type, isWritten } of operands) {
-    const element = `m${memories.indexOf(place.memory)}[p.${name}_at + row * p.${name}_stride + i]`;
+    const memory = `m${memories.indexOf(place.memory)}`;
+    const element = `${memory}[p.${name}_at + row * p.${name}_stride + i]`;
     lines.push(`fn ${name}(row: u32, i: u32) -> ${type} { return ${element}; }`);
+    if (type === "vec4u") {
+      const word = `${memory}[p.${name}_at + row * p.${name}_stride + (i >> 2u)][i & 3u]`;
+      lines.push(`fn ${name}_word(row: u32, i: u32) -> u32 { return ${word}; }`);
+    }
     if (isWritten) lines.push(`fn set_${name}(row: u32, i: u32, value: ${type}) { ${element} = value; }`);
   }
   const head = lines.join("\n");
-  return { bindings, texts: variants.map(({ text }) => `${head}\n${STEP_TEXT}${text}`) };
+  const texts = variants.map(({ extensions = [], text }) => {
+    const enabled = extensions.map((extension) => `enable ${extension};\n`).join("");
+    return `${enabled}${head}\n${STEP_TEXT}${text}`;
+  });
+  return { bindings, texts };
 }
 
 /** The words of the parameters, as the text declares them. */
 export function parameterWords({ operands, scalars }: KernelCall): Uint32Array<ArrayBuffer> {
   const words = new Uint32Array(2 * operands.length + scalars.length);
   const floats = new Float32Array(words.buffer);
-  operands.forEach(({ place }, i) => {
-    words[2 * i] = place.at;
-    words[2 * i + 1] = place.stride;
+  operands.forEach(({ place, type }, i) => {
+    const nWords = type === "vec4u" ? 4 : 1;
+    words[2 * i] = place.at / nWords;
+    words[2 * i + 1] = place.stride / nWords;
   });
   scalars.forEach(({ type, value }, i) => {
     (type === "f32" ? floats : words)[2 * operands.length + i] = value;
