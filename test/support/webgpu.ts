@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
-import { loadWebgpu } from "../../packages/rwkv/src/platform/node/webgpu.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
 
@@ -20,6 +19,14 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   writeFileSync(driver, JSON.stringify(content));
   process.env["VK_ICD_FILENAMES"] = driver;
 }
+
+/**
+ * SwiftShader clears the memory of a workgroup, where Vulkan does it, by one instruction per word, which takes longer to
+ * compile and to run than all the rest of a kernel. Without this Dawn clears it by a loop.
+ */
+export const DAWN_OPTIONS = [
+  "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+] as const;
 
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
@@ -35,7 +42,9 @@ async function find(): Promise<{ create: CreateWebgpu } | null> {
     }, PATIENCE_MS);
   });
   try {
-    const create: CreateWebgpu = async (without) => createWebgpuBackend(await loadWebgpu(), without);
+    const { create: createGpu } = await import("webgpu");
+    const gpu = createGpu([...DAWN_OPTIONS]);
+    const create: CreateWebgpu = (without) => createWebgpuBackend(gpu, without);
     await Promise.race([create(), tooLate]);
     return { create };
   } catch (error) {
