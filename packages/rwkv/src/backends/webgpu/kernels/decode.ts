@@ -76,10 +76,10 @@ export function quantsText(dtype: QuantDType): string {
       ? all
       : `(((${all} | vec4u(0x80808080u)) - vec4u(${zero * 0x01010101}u)) ^ vec4u(0x80808080u))`;
   return `
-fn n_blocks() -> u32 { return (p.n_in + 31u) / 32u; }
-fn second_at() -> u32 { return n_blocks() * ${PLANE_WORDS[first]}u; }
-fn scales_at() -> u32 { return n_blocks() * ${PLANE_WORDS[first] + secondWords}u; }
-fn fields_at() -> u32 { return scales_at()${hasScales ? " + n_blocks() / 2u" : ""}; }
+fn all_blocks() -> u32 { return (p.n_in + 31u) / 32u; }
+fn second_at() -> u32 { return all_blocks() * ${PLANE_WORDS[first]}u; }
+fn scales_at() -> u32 { return all_blocks() * ${PLANE_WORDS[first] + secondWords}u; }
+fn fields_at() -> u32 { return scales_at()${hasScales ? " + all_blocks() / 2u" : ""}; }
 ${hasScales ? SCALE_READERS : ""}
 ${levels === undefined ? "" : levelsText(levels)}
 fn quants(o: u32, u: u32) -> vec4u { return ${levels === undefined ? signed : `levels_of(${all})`}; }

@@ -17,24 +17,30 @@ const TILES = [
 ] as const;
 
 /**
- * The kernels of a product from few rows to many; all give the same bits. Operands are `out`, `w` in vec4u, `x` and, if there is
- * one, `bias`; scalars `n_in` and `n_out`.
+ * The kernels of a product from few rows to many; all give the same bits. Operands are `w` in vec4u, `x`, and those of
+ * product-end.ts; scalars `n_in` and `n_out`, and those of product-end.ts.
  */
-export function productVariants(kind: ProductKind, features: KernelFeatures, nOut: number): KernelVariant[] {
+export function productVariants(kind: ProductKind, features: KernelFeatures): KernelVariant[] {
   const extensions = features.subgroupThreads === 0 ? [] : ["subgroups"];
   return [
     ...MATVECS.map(({ nRows, maxRows }) => ({
       maxRows,
       rowsPerGroup: nRows,
-      nGroups: Math.ceil(nOut / MATVEC_OUTPUTS),
       extensions,
       text: matvecText(kind, features, nRows),
     })),
     ...TILES.map(({ rowsPerThread, maxRows }) => ({
       maxRows,
       rowsPerGroup: tileRows(rowsPerThread),
-      nGroups: Math.ceil(nOut / TILE_OUTPUTS),
       text: tileText(kind, features, rowsPerThread),
     })),
+  ];
+}
+
+/** Workgroups that so many outputs take, for each variant. */
+export function productGroups(nOut: number): number[] {
+  return [
+    ...MATVECS.map(() => Math.ceil(nOut / MATVEC_OUTPUTS)),
+    ...TILES.map(() => Math.ceil(nOut / TILE_OUTPUTS)),
   ];
 }

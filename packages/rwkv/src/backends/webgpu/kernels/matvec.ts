@@ -2,7 +2,7 @@
 // Weights are read once, in consecutive words, and multiplied with all rows; inputs are brought into the workgroup's memory
 // for 64 blocks at a time, or 16 where there are 4 rows. Workgroups are (8 outputs, rows).
 
-import { LANES, productText, type KernelFeatures, type ProductKind } from "./product.ts";
+import { LANES, MAIN_BEGIN, productText, type KernelFeatures, type ProductKind } from "./product.ts";
 import { repeat } from "./text.ts";
 
 export const MATVEC_OUTPUTS = 8;
@@ -18,18 +18,18 @@ ${stage.memory}
 ${sumsMemory(features, nRows)}
 @compute @workgroup_size(${THREADS})
 fn main(
-  @builtin(workgroup_id) group: vec3u,
+  @builtin(workgroup_id) workgroup: vec3u,
   @builtin(local_invocation_index) thread: u32,${
     features.subgroupThreads === 16 ? "\n  @builtin(subgroup_invocation_id) in_subgroup: u32," : ""
   }
-) {
+) {${MAIN_BEGIN}
   let lane = thread % ${LANES}u;
   let output = thread / ${LANES}u;
   let o = group.x * ${MATVEC_OUTPUTS}u + output;
   let first = group.y * ${nRows}u;
   ${repeat(nRows, (r) => `var sum${r} = 0.0;`, " ")}
-  for (var base = 0u; base < blocks(); base += ${staged}u) {
-    let n = min(${staged}u, blocks() - base);
+  for (var base = 0u; base < n_blocks; base += ${staged}u) {
+    let n = min(${staged}u, n_blocks - base);
     ${stage.fill}
     workgroupBarrier();
     if (o < p.n_out) {

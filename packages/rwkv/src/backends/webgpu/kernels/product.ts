@@ -1,4 +1,4 @@
-// What all kernels of products out = f(bias + w x) share: the terms of a block of 32 inputs, and the order in which they are
+// What all kernels of products w x share: the terms of a block of 32 inputs, and the order in which they are
 // added, which is the same for any number of rows and in every variant, so that a row's bits never depend on the rows
 // beside it or on the features of the device.
 //
@@ -7,10 +7,10 @@
 // ((0 + 1) + 2) + 3, and so are the four sums of such four.
 
 import { isQuantized } from "../../../core/dtype.ts";
-import type { Activation } from "../../../ops/ops.ts";
-import { activationText } from "./activations.ts";
 import { weightsText } from "./decode.ts";
 import { BLOCK_INPUTS, type GpuDType } from "./formats.ts";
+import { SELECT_PART } from "./kernel.ts";
+import { productEndText } from "./product-end.ts";
 import { roundedText } from "./rounding.ts";
 
 /** Lanes that share the blocks of an output. */
@@ -29,7 +29,7 @@ export interface ProductKind {
   readonly dtype: GpuDType;
   /** What the rows of x are. */
   readonly rows: "token" | "logit";
-  readonly activation: Activation;
+  /** Whether one of the products of the dispatch has a bias. */
   readonly hasBias: boolean;
   /** Whether x is rounded to 8 bits; for block types. */
   readonly isRounded: boolean;
@@ -37,11 +37,10 @@ export interface ProductKind {
 
 /** WGSL that both kinds of kernels begin with. */
 export function productText(kind: ProductKind, features: KernelFeatures): string {
-  const { dtype, rows, activation, hasBias, isRounded } = kind;
+  const { dtype, rows, hasBias, isRounded } = kind;
   return `${isRounded && isQuantized(dtype) ? roundedText(dtype, features.hasPackedDot) : weightsText(dtype)}
-${activationText("out", activation)}
+${productEndText(hasBias)}
 fn n_rows() -> u32 { return n_${rows}s(); }
-fn blocks() -> u32 { return (p.n_in + ${BLOCK_INPUTS - 1}u) / ${BLOCK_INPUTS}u; }
 
 // Inputs 4 i4 to 4 i4 + 3 of row t, zeros beyond the end.
 fn inputs(t: u32, i4: u32) -> vec4f {
@@ -60,6 +59,10 @@ fn add_four(sum: f32, weight: vec4f, input: vec4f) -> f32 {
 }
 
 fn store(t: u32, o: u32, sum: f32) {
-  if (t < n_rows() && o < p.n_out) { set_out(t, o, activate_out(sum${hasBias ? " + bias(t, o)" : ""})); }
+  if (t < n_rows() && o < p.n_out) { finish(t, o, sum); }
 }`;
 }
+
+/** Statements that `main` begins with; the parameters of the workgroup are the same in all its threads. */
+export const MAIN_BEGIN = `${SELECT_PART}
+  let n_blocks = (p.n_in + ${BLOCK_INPUTS - 1}u) / ${BLOCK_INPUTS}u;`;

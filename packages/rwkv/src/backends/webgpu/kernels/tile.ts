@@ -4,7 +4,7 @@
 //
 // The blocks of a lane follow one another (kernels/product.ts), so that one sum at a time is enough for 16 lanes.
 
-import { LANES, productText, type KernelFeatures, type ProductKind } from "./product.ts";
+import { LANES, MAIN_BEGIN, productText, type KernelFeatures, type ProductKind } from "./product.ts";
 import { repeat } from "./text.ts";
 
 export const TILE_OUTPUTS = 64;
@@ -27,7 +27,7 @@ export function tileText(kind: ProductKind, features: KernelFeatures, rowsPerThr
   return `${productText(kind, features)}
 ${parts.memory}
 @compute @workgroup_size(${THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {${MAIN_BEGIN}
   let column = thread % ${COLUMNS}u;
   let row = thread / ${COLUMNS}u * ${rowsPerThread}u;
   let first_output = group.x * ${TILE_OUTPUTS}u;
@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${forRows((r) => `var total${r} = vec4f(); var quad${r} = vec4f(); var sum${r} = vec4f();`, "  ")}
   for (var lane = 0u; lane < ${LANES}u; lane++) {
     ${forRows((r) => `sum${r} = vec4f();`, "    ")}
-    for (var b = lane; b < blocks(); b += ${LANES}u) {
+    for (var b = lane; b < n_blocks; b += ${LANES}u) {
       workgroupBarrier();
       ${parts.fill}
       workgroupBarrier();
