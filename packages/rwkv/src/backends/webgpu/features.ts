@@ -11,7 +11,7 @@ export type GpuFeature = "subgroups" | "packed_4x8_integer_dot_product";
 /** Those of them that a device must be asked for. */
 export function wantedExtensions({ features }: GPUAdapter, without: readonly GpuFeature[]): GPUFeatureName[] {
   const name = "subgroups";
-  return features.has(name) && !without.includes(name) ? [name as GPUFeatureName] : [];
+  return features.has(name) && !without.includes(name) ? [name] : [];
 }
 
 export async function findFeatures(
