@@ -50,6 +50,16 @@ export default tseslint.config(
       globals: { WebAssembly: "readonly", addEventListener: "readonly", postMessage: "readonly" },
     },
   },
+  {
+    files: ["examples/browser/page.js"],
+    languageOptions: {
+      globals: {
+        AbortController: "readonly",
+        document: "readonly",
+        performance: "readonly",
+      },
+    },
+  },
   { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts", "**/testing.ts"], rules: { "no-console": "off" } },
