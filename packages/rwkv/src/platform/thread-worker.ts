@@ -1,5 +1,7 @@
 // How the library as one module finds that it runs as a thread of itself.
 
+import type { ThreadTask } from "../core/platform.ts";
+import { pagePort } from "./engine-worker.ts";
 import { runThread } from "./thread-loop.js";
 
 /** Name of such a worker. */
@@ -13,7 +15,11 @@ export function isThread(): boolean {
 
 /** Runs the task of the first message, and does not return from it. */
 export function becomeThread(): void {
-  addEventListener("message", ({ data }) => runThread(data, (word: string) => postMessage(word)), {
-    once: true,
+  const port = pagePort();
+  port.listen({
+    onMessage: (task) => runThread(task as ThreadTask, (word: string) => port.post(word, [])),
+    onFail(cause) {
+      throw cause; // which its owner hears of as an error of the worker
+    },
   });
 }
