@@ -1,11 +1,12 @@
 // npm run bench:browser: this library and wllama (llama.cpp in WebAssembly) in Chromium, in turn, on the same random GGUF files
-// and as many threads. Prints a table of speeds and ratios; writes it all as JSON.
+// and as many threads, and wllama on one thread too. Prints a table of speeds and ratios; writes it all as JSON.
 
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { MODELS_FOLDER, type Work } from "./engines.ts";
 import type { BenchDType } from "./blocks.ts";
 import { BENCH_DTYPES, randomModel, SHAPES } from "./models.ts";
-import { checkPages, measurePage, PAGE_ENGINES, type PageEngine, type PageSample } from "./page.ts";
+import { checkPages, measurePage, type PageEngine, type PageSample } from "./page.ts";
 import {
   describeMachine,
   parseChoices,
@@ -25,14 +26,19 @@ const RATES = {
 const MEASURES = ["prefill", "decode"] as const;
 type Measure = (typeof MEASURES)[number];
 
-/** Of one file, by round. */
-type Samples = Readonly<Record<PageEngine, PageSample[]>>;
+/** One engine's measurements of one file. */
+interface Series {
+  readonly engine: PageEngine;
+  readonly threads: number;
+  /** By round. */
+  readonly samples: PageSample[];
+}
 
 interface Comparison {
   readonly shape: string;
   readonly dtype: BenchDType;
-  readonly samples: Samples;
-  /** Of this library to wllama, over the rounds. */
+  readonly series: readonly Series[];
+  /** Of this library to the better of the others, over the rounds. */
   readonly ratios: Readonly<Record<Measure, Spread>>;
 }
 
@@ -62,9 +68,9 @@ async function main(): Promise<void> {
   for (const shape of shapes) {
     for (const dtype of dtypes) {
       const model = await randomModel(MODELS_FOLDER, shape, dtype);
-      const samples = await measureInTurn(model, nRounds, threads, work);
-      const ratios = { prefill: ratiosOf(samples, "prefill"), decode: ratiosOf(samples, "decode") };
-      comparisons.push({ shape: shape.name, dtype, samples, ratios });
+      const series = await measureInTurn(model, nRounds, threads, work);
+      const ratios = { prefill: ratiosOf(series, "prefill"), decode: ratiosOf(series, "decode") };
+      comparisons.push({ shape: shape.name, dtype, series, ratios });
       // After each model, so that an interrupted run leaves what it has.
       const results = { machine, nRounds, threads, work, comparisons };
       writeResult("browser.json", `${JSON.stringify(results, null, 2)}\n`);
@@ -73,26 +79,34 @@ async function main(): Promise<void> {
   print(speedTable(comparisons));
 }
 
-async function measureInTurn(model: string, nRounds: number, threads: number, work: Work): Promise<Samples> {
-  const samples: Samples = { rwkv: [], wllama: [] };
+async function measureInTurn(model: string, nRounds: number, threads: number, work: Work): Promise<Series[]> {
+  const series: Series[] = [{ engine: "rwkv", threads, samples: [] }];
+  // A second thread can make llama.cpp slower, so that each is tried.
+  for (const n of new Set([threads, 1])) series.push({ engine: "wllama", threads: n, samples: [] });
   for (let round = 0; round < nRounds; round++) {
-    // Every other round backwards, so that neither engine is always the first.
-    for (const engine of round % 2 === 0 ? PAGE_ENGINES : PAGE_ENGINES.toReversed()) {
-      const sample = await measurePage(engine, model, threads, work);
-      samples[engine].push(sample);
+    // Every other round backwards, so that no engine always follows the same one.
+    for (const one of round % 2 === 0 ? series : series.toReversed()) {
+      const sample = await measurePage(one.engine, model, one.threads, work);
+      one.samples.push(sample);
       const rates = MEASURES.map((measure) => `${measure} ${RATES[measure](sample).toFixed(1)}`);
       progress(
-        `${model}, round ${round + 1} of ${nRounds}, ${engine} (${sample.description}): ${rates.join(", ")} tokens/s`,
+        `${basename(model)}, round ${round + 1} of ${nRounds}, ${labelOf(one)}: ${rates.join(", ")} tokens/s`,
       );
     }
   }
-  return samples;
+  return series;
 }
 
-/** Each measurement against the other engine's of the same round. */
-function ratiosOf({ rwkv, wllama }: Samples, measure: Measure): Spread {
+function labelOf({ engine, samples }: Series): string {
+  return `${engine}: ${samples[0]!.description}`;
+}
+
+/** Each measurement of this library against the one of the same round of the peer with the better median. */
+function ratiosOf([own, ...peers]: readonly Series[], measure: Measure): Spread {
   const rateOf = RATES[measure];
-  return spreadOf(rwkv.map((sample, round) => rateOf(sample) / rateOf(wllama[round]!)));
+  const medianOf = ({ samples }: Series): number => spreadOf(samples.map(rateOf)).median;
+  const best = peers.toSorted((a, b) => medianOf(b) - medianOf(a))[0]!;
+  return spreadOf(own!.samples.map((sample, round) => rateOf(sample) / rateOf(best.samples[round]!)));
 }
 
 function speedTable(comparisons: readonly Comparison[]): string {
@@ -102,15 +116,15 @@ function speedTable(comparisons: readonly Comparison[]): string {
     ...MEASURES.flatMap((measure) => [`${measure}, tokens/s`, "ratio"]),
     "load, ms",
   ];
-  const rows = comparisons.flatMap(({ shape, dtype, samples, ratios }) =>
-    PAGE_ENGINES.map((engine) => [
+  const rows = comparisons.flatMap(({ shape, dtype, series, ratios }) =>
+    series.map((one) => [
       `${shape} ${dtype}`,
-      `${engine}: ${samples[engine][0]!.description}`,
+      labelOf(one),
       ...MEASURES.flatMap((measure) => [
-        formatSpread(spreadOf(samples[engine].map(RATES[measure])), 1),
-        engine === "rwkv" ? formatSpread(ratios[measure], 2) : "",
+        formatSpread(spreadOf(one.samples.map(RATES[measure])), 1),
+        one.engine === "rwkv" ? formatSpread(ratios[measure], 2) : "",
       ]),
-      spreadOf(samples[engine].map(({ loadMs }) => loadMs)).median.toFixed(0),
+      spreadOf(one.samples.map(({ loadMs }) => loadMs)).median.toFixed(0),
     ]),
   );
   return markdownTable([heading, ...rows], 2);

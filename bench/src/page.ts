@@ -15,8 +15,7 @@ const WLLAMA_FOLDER = join(PEERS_FOLDER, "node_modules", "@wllama", "wllama", "e
 /** A page that has not answered by then never will. */
 const TIMEOUT_MS = 10 * 60 * 1000;
 
-export const PAGE_ENGINES = ["rwkv", "wllama"] as const;
-export type PageEngine = (typeof PAGE_ENGINES)[number];
+export type PageEngine = "rwkv" | "wllama";
 
 /** What one page measured. */
 export interface PageSample {
