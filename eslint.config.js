@@ -60,7 +60,18 @@ export default tseslint.config(
       },
     },
   },
-  { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
+  {
+    files: ["bench/peers/*.js"],
+    languageOptions: {
+      globals: {
+        crossOriginIsolated: "readonly",
+        fetch: "readonly",
+        location: "readonly",
+        performance: "readonly",
+        URLSearchParams: "readonly",
+      },
+    },
+  },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts", "**/testing.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },
