@@ -20,10 +20,11 @@ const LIMITS: Readonly<Partial<Record<EncodedDType, number>>> = {
 
 /** The stored values of a weight in f32, in its canonical shape. */
 export async function readValues(weight: CanonicalWeight, signal?: AbortSignal): Promise<Float32Array> {
-  const bytes = new Uint8Array(weight.byteLength);
-  await weight.read(bytes, signal);
   const values = new Float32Array(countElements(weight.shape));
-  decodeToF32(weight.dtype, bytes, values);
+  const isF32 = weight.dtype === "f32";
+  const bytes = isF32 ? new Uint8Array(values.buffer) : new Uint8Array(weight.byteLength);
+  await weight.read(bytes, signal);
+  if (!isF32) decodeToF32(weight.dtype, bytes, values);
   return values;
 }
 
