@@ -137,7 +137,8 @@ static void multiplyUnpacked(const Product& product, const QuantBlock* x) {
     for (size_t first = 0; first < product.nRows; first += WAITING_ROWS) {
       const size_t nRows = product.nRows - first < WAITING_ROWS ? product.nRows - first : WAITING_ROWS;
       const size_t nGroups = nRows / INT8_ROWS + nRows % INT8_ROWS;
-      alignas(64) float sums[WAITING_ROWS][PANEL]{};
+      alignas(64) float sums[WAITING_ROWS][PANEL];
+      __builtin_memset(sums, 0, nRows * sizeof *sums);
       for (size_t b = 0; b < nBlocks; b += unpacked.MOST) {
         const size_t n = nBlocks - b < unpacked.MOST ? nBlocks - b : unpacked.MOST;
         const char* packed = product.panelAt(output) + b * PANEL * T::BYTES;
