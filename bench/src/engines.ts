@@ -95,30 +95,32 @@ export async function runRwkv(
 /** The LTS release whose WebAssembly has relaxed SIMD, where another one runs this. */
 const LTS = "24";
 
+/** What kernels can be asked for: the addon, WebAssembly, and WebAssembly on the LTS release. */
+export const KERNEL_SORTS = ["native", "wasm", "wasm-lts"] as const;
+export type KernelSort = (typeof KERNEL_SORTS)[number];
+
 /**
  * This library, once for each set of kernels that it has here.
+ * @param sorts - those wanted
  * @param model - any that loads quickly
  * @param explain - is told why a set is left out
  */
-export async function rwkvKernels(model: string, explain: (message: string) => void): Promise<Kernels[]> {
-  const candidates: Kernels[] = [
-    { name: "", node: process.execPath, native: "1" },
-    { name: "", node: process.execPath, native: "0" },
-  ];
-  if (process.versions.node.split(".")[0] !== LTS) {
-    try {
-      candidates.push({ name: `, Node ${LTS}`, node: await findLts(), native: "0" });
-    } catch (error) {
-      explain(`left out: Node ${LTS}: ${messageOf(error)}`);
-    }
-  }
+export async function rwkvKernels(
+  sorts: readonly KernelSort[],
+  model: string,
+  explain: (message: string) => void,
+): Promise<Kernels[]> {
   const found: Kernels[] = [];
-  for (const candidate of candidates) {
+  for (const sort of sorts) {
+    const isLts = sort === "wasm-lts";
+    if (isLts && process.versions.node.split(".")[0] === LTS) continue;
     try {
+      const node = isLts ? await findLts() : process.execPath;
+      const candidate = { node, native: sort === "native" ? "1" : "0" } as const;
       const { kernels } = await runRwkv(model, candidate, { promptTokens: 1, decodeTokens: 1, threads: 1 });
-      found.push({ ...candidate, name: `${kernels}${candidate.name}` });
+      found.push({ ...candidate, name: `${kernels}${isLts ? `, Node ${LTS}` : ""}` });
     } catch (error) {
-      explain(`left out: RWKV_NATIVE=${candidate.native}${candidate.name}: ${messageOf(error)}`);
+      explain(`left out: ${sort}: ${messageOf(error)}`);
     }
   }
   return found;

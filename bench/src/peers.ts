@@ -8,6 +8,7 @@ import { barChart, type BarGroup } from "./chart.ts";
 import {
   llamaEngine,
   messageOf,
+  KERNEL_SORTS,
   MODELS_FOLDER,
   PEERS_FOLDER,
   rwkvEngine,
@@ -78,6 +79,7 @@ async function main(): Promise<void> {
       shapes: { type: "string", default: SHAPES.map(({ name }) => name).join(",") },
       dtypes: { type: "string", default: BENCH_DTYPES.join(",") },
       rounds: { type: "string", default: "5" },
+      kernels: { type: "string", default: KERNEL_SORTS.join(",") },
       threads: { type: "string", default: String(Math.min(2, availableParallelism())) },
       "prompt-tokens": { type: "string", default: "512" },
       "decode-tokens": { type: "string", default: "128" },
@@ -94,7 +96,12 @@ async function main(): Promise<void> {
   // A second thread can make llama.cpp slower, so that each is tried; ratios are against the better one.
   const peers = [...new Set([1, threads])].map((n) => llamaEngine(PEERS_FOLDER, n));
   const machine = describeMachine();
-  const kernels = await rwkvKernels(await randomModel(MODELS_FOLDER, shapes[0]!, dtypes[0]!), progress);
+  const sorts = parseChoices("kernels", values.kernels, KERNEL_SORTS, (sort) => sort);
+  const kernels = await rwkvKernels(
+    sorts,
+    await randomModel(MODELS_FOLDER, shapes[0]!, dtypes[0]!),
+    progress,
+  );
   const comparisons: Comparison[] = [];
   const loadings: Loading[] = [];
   for (const shape of shapes) {

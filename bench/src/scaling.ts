@@ -5,6 +5,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { lineChart, type Line } from "./chart.ts";
 import {
+  KERNEL_SORTS,
   MODELS_FOLDER,
   runPositions,
   runRwkv,
@@ -63,6 +64,7 @@ async function main(): Promise<void> {
       sweeps: { type: "string", default: SWEEP_NAMES.join(",") },
       dtype: { type: "string", default: "q8_0" },
       repeat: { type: "string", default: "3" },
+      kernels: { type: "string", default: KERNEL_SORTS.join(",") },
       threads: { type: "string", default: String(availableParallelism()) },
       "decode-tokens": { type: "string", default: "32" },
     },
@@ -106,7 +108,8 @@ async function main(): Promise<void> {
     },
   ];
   const machine = describeMachine();
-  const kernels = await rwkvKernels(await randomModel(MODELS_FOLDER, shape!, dtype!), progress);
+  const sorts = parseChoices("kernels", values.kernels, KERNEL_SORTS, (sort) => sort);
+  const kernels = await rwkvKernels(sorts, await randomModel(MODELS_FOLDER, shape!, dtype!), progress);
   const results: { sweep: string; kernels: string; costs: readonly Cost[] }[] = [];
   const report = (
     name: string,

@@ -66,8 +66,14 @@ export async function runScript(main: () => Promise<void>): Promise<void> {
   try {
     await main();
   } catch (error) {
-    if (!(error instanceof RwkvError)) throw error;
+    const isUsage = error instanceof UsageError || isParseArgsError(error);
+    if (!isUsage && !(error instanceof RwkvError)) throw error;
     progress(error.message);
-    process.exitCode = error instanceof UsageError ? 2 : 1;
+    process.exitCode = isUsage ? 2 : 1;
   }
+}
+
+/** Whether Node's `parseArgs` met a flag that it does not know, or one without its value. */
+function isParseArgsError(error: unknown): error is Error {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
 }
