@@ -41,9 +41,8 @@ export function schedule(
   const scheduled: ScheduledCommand[] = [];
   let near: WaitingCommand[] = [];
   let nTaken = 0;
-  while (true) {
+  while (scheduled.length < commands.length) {
     while (near.length < WINDOW && nTaken < commands.length) near.push(waitingCommand(commands[nTaken++]!));
-    if (near.length === 0) return scheduled;
     // One region: all that can run without waiting for another thread, and does not overtake what it depends on.
     const region = new Footprint();
     const overtaken = new Footprint();
@@ -61,6 +60,7 @@ export function schedule(
     }
     near = rest;
   }
+  return scheduled;
 }
 
 interface WaitingCommand {
