@@ -1,5 +1,5 @@
-// WebGPU for tests: the machine's own adapter, or SwiftShader, which computes on the CPU and comes with Chromium. Where there
-// is neither, tests are skipped, and why is printed.
+// WebGPU for tests: SwiftShader, which computes on the processor and comes with Chromium, or without it the machine's own
+// adapter; VK_ICD_FILENAMES names another driver. Where there is none, tests are skipped, and why is printed.
 
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,7 +8,8 @@ import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
 
-// The loader of Vulkan reads this when the first adapter is asked for.
+// The loader of Vulkan reads this when the first adapter is asked for; without the folder it complains on stderr.
+process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
 if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   const driver = join(mkdtempSync(join(tmpdir(), "rwkv-test-vulkan-")), "swiftshader.json");
   const content = {
@@ -26,6 +27,12 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
 export const DAWN_OPTIONS = [
   "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
 ] as const;
+
+/** For commands, that their Dawn has these options too. */
+export const WEBGPU_ENVIRONMENT = {
+  DAWN_OPTIONS: JSON.stringify(DAWN_OPTIONS),
+  NODE_OPTIONS: `--import ${join(import.meta.dirname, "dawn-options.js")}`,
+};
 
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
