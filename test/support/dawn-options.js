@@ -1,4 +1,4 @@
-// Loaded before a command (node --import): Dawn of the package `webgpu` gets the options of DAWN_OPTIONS, as JSON. The package
+// Loaded before a command (node --import): Dawn of the package `webgpu` gets the options in DAWN_OPTIONS, as JSON. The package
 // takes `create` from this module when it is imported.
 
 import { createRequire } from "node:module";

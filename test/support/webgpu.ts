@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
+import { DISABLED_DAWN_FEATURES, IS_WEBGPU_REQUIRED, IS_WEBGPU_WANTED } from "./dawn.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
 
@@ -20,17 +21,9 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   process.env["VK_ICD_FILENAMES"] = driver;
 }
 
-/**
- * SwiftShader clears the memory of a workgroup, where Vulkan does it, by one instruction per word, which takes longer to
- * compile and to run than all the rest of a kernel. Without this Dawn clears it by a loop.
- */
-export const DAWN_OPTIONS = [
-  "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
-] as const;
-
 /** For commands, that their Dawn has these options too. */
 export const WEBGPU_ENVIRONMENT = {
-  DAWN_OPTIONS: JSON.stringify(DAWN_OPTIONS),
+  DAWN_OPTIONS: JSON.stringify([DISABLED_DAWN_FEATURES]),
   NODE_OPTIONS: `--import ${join(import.meta.dirname, "dawn-options.js")}`,
 };
 
@@ -53,7 +46,7 @@ async function find(): Promise<WebgpuTestBackend> {
   });
   try {
     const { create: createGpu } = await import("webgpu");
-    const gpu = createGpu([...DAWN_OPTIONS]);
+    const gpu = createGpu([DISABLED_DAWN_FEATURES]);
     const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
     await Promise.race([create(), tooLate]);
     return { name: "webgpu", create, gpu };
@@ -63,16 +56,11 @@ async function find(): Promise<WebgpuTestBackend> {
 }
 
 async function findIfWanted(): Promise<WebgpuTestBackend[]> {
-  const setting = process.env["RWKV_TEST_WEBGPU"];
-  if (setting === "0") {
-    console.log("skipped: webgpu: RWKV_TEST_WEBGPU is 0");
-    return [];
-  }
+  if (!IS_WEBGPU_WANTED) return [];
   try {
     return [await find()];
   } catch (error) {
-    // A machine that is there to test it must not pass without it.
-    if (setting === "1") throw error;
+    if (IS_WEBGPU_REQUIRED) throw error;
     console.log(`skipped: webgpu: ${(error as Error).message}`);
     return [];
   }

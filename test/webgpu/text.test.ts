@@ -80,7 +80,7 @@ describe.skipIf(WEBGPU.length === 0).each(MODELS)("%s", { timeout: 300_000 }, (_
   test("sessions that read and write at the same time get the bits they get alone", async () => {
     const read = async (prompt: string): Promise<Float32Array[]> => {
       await using session = await onGpu.createSession();
-      const logits = await session.forward(onGpu.tokenizer.encode(prompt), { logits: "all" });
+      const logits = await session.forward(onGpu.tokenizer!.encode(prompt), { logits: "all" });
       await greedy(session, null, 8);
       return [logits, await session.readState()];
     };
