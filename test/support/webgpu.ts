@@ -4,6 +4,7 @@
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 import { DISABLED_DAWN_FEATURES, IS_WEBGPU_REQUIRED, IS_WEBGPU_WANTED } from "./dawn.ts";
 
@@ -30,9 +31,12 @@ export const WEBGPU_ENVIRONMENT = {
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
+/** @param without - features that the backend is not to use */
+type CreateWebgpu = (without?: readonly GpuFeature[]) => Promise<WebgpuBackend>;
+
 interface WebgpuTestBackend {
   readonly name: string;
-  readonly create: () => Promise<WebgpuBackend>;
+  readonly create: CreateWebgpu;
   /** For platforms. */
   readonly gpu: GPU;
 }
@@ -47,7 +51,7 @@ async function find(): Promise<WebgpuTestBackend> {
   try {
     const { create: createGpu } = await import("webgpu");
     const gpu = createGpu([DISABLED_DAWN_FEATURES]);
-    const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
+    const create: CreateWebgpu = (without) => createWebgpuBackend(gpu, without);
     await Promise.race([create(), tooLate]);
     return { name: "webgpu", create, gpu };
   } finally {
