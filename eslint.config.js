@@ -51,6 +51,16 @@ export default tseslint.config(
     },
   },
   {
+    files: ["examples/browser/page.js"],
+    languageOptions: {
+      globals: {
+        AbortController: "readonly",
+        document: "readonly",
+        performance: "readonly",
+      },
+    },
+  },
+  {
     files: ["bench/peers/*.js"],
     languageOptions: {
       globals: {
