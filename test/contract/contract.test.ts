@@ -1,14 +1,13 @@
 // Holds every backend to the contract of ops/ops.ts: near the f64 reference on every declared case, and the same bits
 // however rows are grouped into steps.
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { createCpuBackend } from "../../packages/rwkv/src/backends/cpu/cpu.ts";
 import {
   interleavedBackend,
   lastThreadFirst,
   threadedBackend,
 } from "../../packages/rwkv/src/backends/cpu/testing.ts";
-import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { SIGNATURES, type OpName } from "../../packages/rwkv/src/ops/signature.ts";
 import { nodeThreads } from "../../packages/rwkv/src/platform/node/threads.ts";
@@ -16,34 +15,11 @@ import { BACKENDS } from "../support/backends.ts";
 import { WEBGPU } from "../support/webgpu.ts";
 import { contractCases } from "./cases.ts";
 import type { ContractCase } from "./case.ts";
-import {
-  apart,
-  caseData,
-  firstError,
-  inPieces,
-  openCase,
-  together,
-  type OpenCase,
-  type Written,
-} from "./run-case.ts";
+import { checkCase, wantedOf } from "./check-case.ts";
+import { caseData, firstError, openCase, together } from "./run-case.ts";
 
-const oracle = createReferenceBackend({ storage: "f64" });
 const cases = contractCases();
 const OP_NAMES = Object.keys(SIGNATURES) as OpName[];
-
-/** The oracle's results, shared by all backends. */
-const wanted = new Map<ContractCase, Written>();
-
-async function wantedOf(testCase: ContractCase): Promise<Written> {
-  let written = wanted.get(testCase);
-  if (written === undefined) {
-    const open = await openCase(oracle, testCase);
-    written = await open.run(together(testCase), NaN);
-    open.dispose();
-    wanted.set(testCase, written);
-  }
-  return written;
-}
 
 test("every operation has cases", () => {
   expect([...new Set(cases.map(({ op }) => op))].sort()).toEqual([...OP_NAMES].sort());
@@ -65,61 +41,19 @@ test("one wrong element is reported with its place, both values, the limit and t
   expect(firstError("x", testCase, want, want, "reference", limits)).toBeNull();
 });
 
-describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name: backendName, create }) => {
+describe.each([...BACKENDS, ...WEBGPU])("$name", ({ name, create }) => {
   let backend: Backend;
   beforeAll(async () => {
     backend = await create();
   });
 
-  describe.each(OP_NAMES)("%s", (op) => {
-    const isGpu = backendName === "webgpu";
-    const ownCases = cases.filter((testCase) => testCase.op === op);
-    // On SwiftShader all of them take minutes.
-    const bitCases = ownCases.filter((_, i) => !isGpu || ownCases.length <= 100 || i % 7 === 0);
-    const open: OpenCase[] = [];
-    afterAll(() => {
-      for (const testCase of open) testCase.dispose();
-    });
-    const opened = async (testCase: ContractCase): Promise<OpenCase> => {
-      const index = ownCases.indexOf(testCase);
-      return (open[index] ??= await openCase(backend, testCase));
-    };
-
-    const titled = ownCases.map((testCase) => [testCase.title, testCase] as const);
-    test.each(titled)("%s: within the derived limits of the f64 reference", async (_title, testCase) => {
-      const want = await wantedOf(testCase);
-      const got = await (await opened(testCase)).run(together(testCase), NaN);
-      const limits = testCase.limits(caseData(testCase, want, isGpu));
-      expect(firstError(backendName, testCase, got, want, "reference", limits)).toBeNull();
-    });
-
-    test("rows cut into pieces give the same bits", async () => {
-      for (const testCase of bitCases) {
-        const run = await opened(testCase);
-        const whole = await run.run(together(testCase), NaN);
-        const cut = await run.run(inPieces(testCase), NaN);
-        expect(firstError(backendName, testCase, cut, whole, "uncut")).toBeNull();
-      }
-    });
-
-    test("a row beside other runs has the bits it has alone", async () => {
-      for (const testCase of bitCases) {
-        const run = await opened(testCase);
-        const beside = await run.run(together(testCase), NaN);
-        const alone = await run.run(apart(testCase), NaN);
-        expect(firstError(backendName, testCase, beside, alone, "alone")).toBeNull();
-      }
-    });
-
-    test("what the destinations held before changes nothing", async () => {
-      for (const testCase of bitCases) {
-        const run = await opened(testCase);
-        const overNaN = await run.run(together(testCase), NaN);
-        const overOnes = await run.run(together(testCase), 1);
-        expect(firstError(backendName, testCase, overNaN, overOnes, "over ones")).toBeNull();
-      }
-    });
-  });
+  const titled = cases.map((testCase) => [testCase.op, testCase.title, testCase] as const);
+  test.each(titled)(
+    "%s %s: near the reference; the same bits in pieces, alone and over other values",
+    async (_op, _title, testCase) => {
+      expect(await checkCase(name, backend, testCase)).toBeNull();
+    },
+  );
 });
 
 describe("cpu on several threads has the bits of one", () => {

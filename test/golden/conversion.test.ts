@@ -20,7 +20,8 @@ import {
 import { fingerprint } from "../../packages/rwkv/src/model/fingerprint.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights, type CanonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
-import { expectClose, hasFixture, openFixture, runTokens } from "./run-model.ts";
+import { hasFixture, openFixture } from "./fixtures.ts";
+import { expectClose, runTokens } from "./run-model.ts";
 import {
   addTimeState,
   checkpointOf,

@@ -6,7 +6,8 @@ import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { NATIVE, WASM, type TestBackend } from "../support/backends.ts";
 import { BACKENDS } from "./backends.ts";
-import { expectClose, hasFixture, openFixture, readJson, runTokens } from "./run-model.ts";
+import { hasFixture, openFixture, readJson } from "./fixtures.ts";
+import { expectClose, runTokens } from "./run-model.ts";
 
 interface Case {
   readonly name: string;

@@ -18,15 +18,8 @@ import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights, type CanonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { nodeThreads } from "../../packages/rwkv/src/platform/node/threads.ts";
-import {
-  FIXTURES,
-  hasFixture,
-  openFixture,
-  readJson,
-  runBesideOthers,
-  runTokens,
-  type Outcome,
-} from "./run-model.ts";
+import { FIXTURES, hasFixture, openFixture, readJson } from "./fixtures.ts";
+import { runBesideOthers, runTokens, type Outcome } from "./run-model.ts";
 import {
   checkpointOf,
   SIZES,

@@ -4,7 +4,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { compare, loadModel, quantize } from "../../packages/rwkv/src/node.ts";
 import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.ts";
-import { FIXTURES, hasFixture } from "./run-model.ts";
+import { FIXTURES, hasFixture } from "./fixtures.ts";
 
 const N_TOKENS = 4096;
 const SEED = 1;

@@ -5,7 +5,8 @@ import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { BACKENDS, REFERENCE_F64 } from "./backends.ts";
-import { expectClose, hasFixture, maxDifference, openFixture, readF32, runTokens } from "./run-model.ts";
+import { hasFixture, openFixture, readF32 } from "./fixtures.ts";
+import { expectClose, maxDifference, runTokens } from "./run-model.ts";
 
 const PROMPT = [34, 105, 110];
 

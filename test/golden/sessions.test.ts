@@ -4,7 +4,7 @@
 import { readdirSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, type Model, type Session } from "../../packages/rwkv/src/node.ts";
-import { FIXTURES, hasFixture, openFixture, readJson } from "./run-model.ts";
+import { FIXTURES, hasFixture, openFixture, readJson } from "./fixtures.ts";
 
 const isThere = hasFixture("golden/");
 const FOLDERS = isThere

@@ -15,7 +15,8 @@ import {
   valuesOf,
   VERSIONS,
 } from "../support/traced-models.ts";
-import { expectClose, FIXTURES, hasFixture, readBytes, readF32, readJson } from "./run-model.ts";
+import { FIXTURES, hasFixture, readBytes, readF32, readJson } from "./fixtures.ts";
+import { expectClose } from "./run-model.ts";
 
 describe.each(CPU)("$name and the reference", (place) => {
   test.each(VERSIONS)("v%s: have the same names, and values close to each other", async (version) => {

@@ -9,7 +9,8 @@ import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
 import { tunedState } from "../../packages/rwkv/src/model/tuned-state.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { writeTunedState, type WriteTunedStateOptions } from "../../packages/rwkv/src/runtime/tuned-state.ts";
-import { expectClose, hasFixture, openFixture, readF32, readJson, runTokens } from "./run-model.ts";
+import { hasFixture, openFixture, readF32, readJson } from "./fixtures.ts";
+import { expectClose, runTokens } from "./run-model.ts";
 
 const FOLDER = "golden/v7-time-state";
 const isThere = hasFixture(FOLDER);

@@ -1,4 +1,5 @@
-// Pages in a real browser: a server of the built library and some files, and a page whose script gives back a value.
+// Pages in a real browser: a server of the built library, of sources by their paths and of some files, and a page whose script
+// gives back a value.
 
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -6,6 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
 import { ROOT, temporaryFolder } from "./cli.ts";
+import { DISABLED_DAWN_FEATURES } from "./dawn.ts";
+import { javascriptOf } from "./sources.ts";
 
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const DIST = join(ROOT, "packages/rwkv/dist");
@@ -14,7 +17,11 @@ export const HAS_BROWSER = existsSync(CHROMIUM);
 if (!HAS_BROWSER) process.stderr.write(`skipped: there is no ${CHROMIUM}; CHROMIUM can name another\n`);
 
 /** Of Chromium, for WebGPU on the processor. */
-export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+export const SOFTWARE_GPU = [
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  `--${DISABLED_DAWN_FEATURES}`,
+];
 
 export interface PageOptions {
   /** Body of an async function; what it returns is the page's answer, as JSON. */
@@ -95,6 +102,8 @@ async function servePage(
     else if (file !== undefined) sendFile(request, response, file, headers);
     else if (path.startsWith("/dist/") && path.endsWith(".js") && existsSync(join(DIST, path.slice(5)))) {
       send(response, "text/javascript", readFileSync(join(DIST, path.slice(5))));
+    } else if (path.endsWith(".ts") && existsSync(join(ROOT, path))) {
+      send(response, "text/javascript", javascriptOf(join(ROOT, path)));
     } else response.writeHead(404).end();
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -1,15 +1,17 @@
-// WebGPU for tests: the machine's own adapter, or SwiftShader, which computes on the CPU and comes with Chromium. Where there
-// is neither, tests are skipped, and why is printed.
+// WebGPU for tests: SwiftShader, which computes on the processor and comes with Chromium, or without it the machine's own
+// adapter; VK_ICD_FILENAMES names another driver. Where there is none, tests are skipped, and why is printed.
 
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
+import { DISABLED_DAWN_FEATURES, IS_WEBGPU_REQUIRED, IS_WEBGPU_WANTED } from "./dawn.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
 
-// The loader of Vulkan reads this when the first adapter is asked for.
+// The loader of Vulkan reads this when the first adapter is asked for; without the folder it complains on stderr.
+process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
 if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   const driver = join(mkdtempSync(join(tmpdir(), "rwkv-test-vulkan-")), "swiftshader.json");
   const content = {
@@ -20,13 +22,11 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   process.env["VK_ICD_FILENAMES"] = driver;
 }
 
-/**
- * SwiftShader clears the memory of a workgroup, where Vulkan does it, by one instruction per word, which takes longer to
- * compile and to run than all the rest of a kernel. Without this Dawn clears it by a loop.
- */
-export const DAWN_OPTIONS = [
-  "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
-] as const;
+/** For commands, that their Dawn has these options too. */
+export const WEBGPU_ENVIRONMENT = {
+  DAWN_OPTIONS: JSON.stringify([DISABLED_DAWN_FEATURES]),
+  NODE_OPTIONS: `--import ${join(import.meta.dirname, "dawn-options.js")}`,
+};
 
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
@@ -34,7 +34,14 @@ const PATIENCE_MS = 20_000;
 /** @param without - features that the backend is not to use */
 type CreateWebgpu = (without?: readonly GpuFeature[]) => Promise<WebgpuBackend>;
 
-async function find(): Promise<{ create: CreateWebgpu } | null> {
+interface WebgpuTestBackend {
+  readonly name: string;
+  readonly create: CreateWebgpu;
+  /** For platforms. */
+  readonly gpu: GPU;
+}
+
+async function find(): Promise<WebgpuTestBackend> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -43,29 +50,25 @@ async function find(): Promise<{ create: CreateWebgpu } | null> {
   });
   try {
     const { create: createGpu } = await import("webgpu");
-    const gpu = createGpu([...DAWN_OPTIONS]);
+    const gpu = createGpu([DISABLED_DAWN_FEATURES]);
     const create: CreateWebgpu = (without) => createWebgpuBackend(gpu, without);
     await Promise.race([create(), tooLate]);
-    return { create };
-  } catch (error) {
-    console.log(`skipped: webgpu: ${(error as Error).message}`);
-    return null;
+    return { name: "webgpu", create, gpu };
   } finally {
     clearTimeout(timer);
   }
 }
 
-interface WebgpuTestBackend {
-  readonly name: string;
-  readonly create: CreateWebgpu;
+async function findIfWanted(): Promise<WebgpuTestBackend[]> {
+  if (!IS_WEBGPU_WANTED) return [];
+  try {
+    return [await find()];
+  } catch (error) {
+    if (IS_WEBGPU_REQUIRED) throw error;
+    console.log(`skipped: webgpu: ${(error as Error).message}`);
+    return [];
+  }
 }
 
-/** Where the processor imitates the GPU these tests take many minutes, so that they run only when they are asked for. */
-const IS_WANTED = process.env["RWKV_TEST_WEBGPU"] === "1";
-if (!IS_WANTED) console.log("skipped: webgpu: RWKV_TEST_WEBGPU=1 runs these tests");
-
-const found = IS_WANTED ? await find() : null;
-
-/** The webgpu backend; empty where no adapter is found, or nobody asked. */
-export const WEBGPU: readonly WebgpuTestBackend[] =
-  found === null ? [] : [{ name: "webgpu", create: found.create }];
+/** The webgpu backend; empty where no adapter is found. */
+export const WEBGPU: readonly WebgpuTestBackend[] = await findIfWanted();
