@@ -6,7 +6,7 @@ import {
   DeviceError,
   fileErrorCode,
   FormatError,
-  RwkvError,
+  type RwkvError,
   ShapeError,
   systemError,
   UnsupportedError,
