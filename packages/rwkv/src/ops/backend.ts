@@ -83,6 +83,8 @@ export interface Program {
   readonly stateElements: number;
   /** Most rows one step may have. */
   readonly maxRows: number;
+  /** Whether the device has been lost, and all slots with it; absent where that cannot happen. */
+  readonly isLost?: boolean | undefined;
 
   /**
    * A slot with the initial state, or with that of another. A copy may put off the copying until one of the two slots
@@ -91,7 +93,7 @@ export interface Program {
    * @throws DeviceError if there is no memory for one more
    */
   createSlot(copyOf?: number): number;
-  /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
+  /** Gives the slot free for another sequence, also after a loss. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */
   resetSlot(slot: number): Promise<void>;

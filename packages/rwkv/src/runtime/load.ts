@@ -22,7 +22,7 @@ import type { JinjaSource } from "../chat/jinja.ts";
 import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
-import { Model } from "./model.ts";
+import { Model, type LoadAgain, type ModelInfo } from "./model.ts";
 import type { LoadProgress } from "./progress.ts";
 import { baseName, withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer } from "./tokenizer.ts";
@@ -89,6 +89,31 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
+  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, options);
+  const { name, fingerprint } = info;
+  const engine = new Engine({ name, loaded, fingerprint, tokenizer });
+  // A file in memory must not be kept where it is not needed again.
+  const reload: LoadAgain | null =
+    loaded.program.isLost === undefined
+      ? null
+      : (again) => loadParts(platform, file, { ...options, ...again, tokenizer: tokenizer ?? undefined });
+  return new Model(engine, info, chatTemplate, platform, reload);
+}
+
+/** What a model is made of. */
+export interface LoadedParts {
+  readonly loaded: LoadedProgram;
+  readonly tokenizer: Tokenizer | null;
+  readonly info: ModelInfo;
+  readonly chatTemplate: JinjaSource | null;
+}
+
+/** As `loadModel`, up to the weights on the device. */
+async function loadParts(
+  platform: Platform,
+  file: FileSource | undefined,
+  options: LoadOptions,
+): Promise<LoadedParts> {
   const { signal } = options;
   const logger = options.logger ?? SILENT_LOGGER;
   const start = performance.now();
@@ -108,7 +133,7 @@ export async function loadModel(
     const title = metadata.get("general.name");
     const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
     return withAdapter(platform, base, setting, (weights, identity) =>
-      createModel({
+      chooseDevice({
         platform,
         format,
         title: typeof title === "string" ? title : null,
@@ -124,7 +149,7 @@ export async function loadModel(
   });
 }
 
-interface ModelParts {
+interface PartsToLoad {
   readonly platform: Platform;
   readonly format: string;
   readonly title: string | null;
@@ -140,7 +165,7 @@ interface ModelParts {
 }
 
 /** Chooses the device. */
-async function createModel(parts: ModelParts): Promise<Model> {
+async function chooseDevice(parts: PartsToLoad): Promise<LoadedParts> {
   const { platform, options, logger } = parts;
   const resources: BackendResources = {
     threads: options.threads,
@@ -150,27 +175,27 @@ async function createModel(parts: ModelParts): Promise<Model> {
   };
   if (options.device !== "auto") {
     const backend = await createBackend(options.backend ?? options.device ?? "cpu", resources);
-    return createModelOn(backend, null, parts);
+    return loadOn(backend, null, parts);
   }
   let { reason } = await findGpu(resources);
   if (reason === null) {
     try {
-      return await createModelOn(await createBackend("webgpu", resources), null, parts);
+      return await loadOn(await createBackend("webgpu", resources), null, parts);
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       reason = error.message;
     }
   }
   logger.warn(`The cpu backend is used: ${reason}`);
-  return createModelOn(await createBackend("cpu", resources), reason, parts);
+  return loadOn(await createBackend("cpu", resources), reason, parts);
 }
 
 /** Moves the weights to the device. */
-async function createModelOn(
+async function loadOn(
   backend: Backend,
   fallbackReason: string | null,
-  { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: ModelParts,
-): Promise<Model> {
+  { format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: PartsToLoad,
+): Promise<LoadedParts> {
   const { source, config } = weights;
   const { signal, onProgress } = options;
   const activations = activationsFor(backend, options.activations);
@@ -196,10 +221,11 @@ async function createModelOn(
   logger.debug(
     `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
   );
-  const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer });
-  return new Model(
-    engine,
-    {
+  return {
+    loaded,
+    tokenizer,
+    chatTemplate,
+    info: {
       name,
       title,
       backend: backend.name,
@@ -213,9 +239,7 @@ async function createModelOn(
       stateByteLength: 4 * loaded.program.stateElements,
       fingerprint: identity,
     },
-    chatTemplate,
-    platform,
-  );
+  };
 }
 
 function activationsFor(backend: Backend, asked: Activations | undefined): Activations {

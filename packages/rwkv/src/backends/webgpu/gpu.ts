@@ -48,7 +48,7 @@ export class Gpu {
     void device.lost.then(({ reason, message }) => {
       this.#failure = new DeviceError(
         `The GPU (${description}) was lost${reason === "destroyed" ? ", being destroyed" : ""}: ${message || "no reason given"} ` +
-          `What was on it is gone: load the model again, and go on from saved sessions.`,
+          `What was on it is gone: model.reload() opens it anew, and sessions go on where they were.`,
       );
     });
   }
