@@ -5,7 +5,6 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
-import { loadWebgpu } from "../../packages/rwkv/src/platform/node/webgpu.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
 
@@ -20,6 +19,14 @@ if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(SWIFTSHADER)) {
   process.env["VK_ICD_FILENAMES"] = driver;
 }
 
+/**
+ * SwiftShader clears the memory of a workgroup, where Vulkan does it, by one instruction per word, which takes longer to
+ * compile and to run than all the rest of a kernel. Without this Dawn clears it by a loop.
+ */
+export const DAWN_OPTIONS = [
+  "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+] as const;
+
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
@@ -31,7 +38,9 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
     }, PATIENCE_MS);
   });
   try {
-    const create = async (): Promise<WebgpuBackend> => createWebgpuBackend(await loadWebgpu());
+    const { create: createGpu } = await import("webgpu");
+    const gpu = createGpu([...DAWN_OPTIONS]);
+    const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
     await Promise.race([create(), tooLate]);
     return { create };
   } catch (error) {
