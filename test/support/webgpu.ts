@@ -30,7 +30,7 @@ export const DAWN_OPTIONS = [
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
-async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> {
+async function find(): Promise<{ gpu: GPU; create: () => Promise<WebgpuBackend> } | null> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -42,7 +42,7 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
     const gpu = createGpu([...DAWN_OPTIONS]);
     const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
     await Promise.race([create(), tooLate]);
-    return { create };
+    return { gpu, create };
   } catch (error) {
     console.log(`skipped: webgpu: ${(error as Error).message}`);
     return null;
@@ -65,3 +65,6 @@ const found = IS_WANTED ? await find() : null;
 /** The webgpu backend; empty where no adapter is found, or nobody asked. */
 export const WEBGPU: readonly WebgpuTestBackend[] =
   found === null ? [] : [{ name: "webgpu", create: found.create }];
+
+/** What the backend is made of; null where there is none. */
+export const WEBGPU_API: GPU | null = found?.gpu ?? null;

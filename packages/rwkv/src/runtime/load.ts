@@ -11,9 +11,11 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
 import {
   BACKEND_NAMES,
+  backendOf,
   createBackend,
   DEVICE_NAMES,
   findGpu,
+  isDeviceName,
   type BackendName,
   type BackendResources,
   type DeviceName,
@@ -30,7 +32,7 @@ import { findTokenizer } from "./tokenizer.ts";
 /** How a model is loaded. */
 export interface LoadOptions {
   /**
-   * What the model runs on. `auto` takes a GPU where there is one and the model fits, and the processor otherwise;
+   * What the model runs on; `webgpu:ADAPTER` is one of several GPUs, see `listDevices`. `auto` takes a GPU where there is one and the model fits, and the processor otherwise;
    * `info.fallbackReason` then says why. Default `cpu`.
    */
   readonly device?: DeviceName | undefined;
@@ -173,9 +175,10 @@ async function chooseDevice(parts: PartsToLoad): Promise<LoadedParts> {
     loadNative: platform.loadNative,
     loadWebgpu: platform.loadWebgpu,
   };
-  if (options.device !== "auto") {
-    const backend = await createBackend(options.backend ?? options.device ?? "cpu", resources);
-    return loadOn(backend, null, parts);
+  const { device = "cpu", backend } = options;
+  if (device !== "auto") {
+    const { name, adapter } = backend === undefined ? backendOf(device) : { name: backend, adapter: null };
+    return loadOn(await createBackend(name, resources, adapter), null, parts);
   }
   let { reason } = await findGpu(resources);
   if (reason === null) {
@@ -279,8 +282,10 @@ function checkOptions({
       `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
     );
   }
-  if (device !== undefined && !DEVICE_NAMES.includes(device)) {
-    throw new UsageError(`Unknown device "${device as string}"; expected one of ${DEVICE_NAMES.join(", ")}.`);
+  if (device !== undefined && !isDeviceName(device)) {
+    throw new UsageError(
+      `Unknown device "${device as string}"; expected one of ${DEVICE_NAMES.join(", ")}, or webgpu:ADAPTER.`,
+    );
   }
   if (device !== undefined && backend !== undefined) {
     throw new UsageError(`Both device "${device}" and backend "${backend}" were given; give one of them.`);

@@ -1,7 +1,7 @@
 // Collects the tensors of one model, uploads its weights, and records its forward pass.
 
 import { UsageError } from "../../core/errors.ts";
-import type { BuilderOptions, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type { Backend, BuilderOptions, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
@@ -14,6 +14,7 @@ import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
 import { WebgpuProgram } from "./program.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
+import { trustKernels } from "./trust.ts";
 import { Weights } from "./weights.ts";
 
 export interface WebgpuBuilderOptions extends BuilderOptions {
@@ -21,21 +22,26 @@ export interface WebgpuBuilderOptions extends BuilderOptions {
   readonly maxPartBytes?: number | undefined;
 }
 
-/** @throws UsageError if maxRows is no whole number of rows */
+/**
+ * @param createOracle - what the kernels must agree with before the program is used; null where they are trusted
+ * @throws UsageError if maxRows is no whole number of rows
+ */
 export function createWebgpuBuilder(
   gpu: Gpu,
   { maxRows, maxPartBytes }: WebgpuBuilderOptions,
+  createOracle: (() => Promise<Backend>) | null,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
   gpu.checkAlive();
-  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes);
+  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, createOracle);
 }
 
 class WebgpuBuilder implements ProgramBuilder {
   readonly #gpu: Gpu;
   readonly #maxRows: number;
+  readonly #createOracle: (() => Promise<Backend>) | null;
   readonly #weights: Weights;
   readonly #tensors: Tensor[] = [];
   readonly #initials = new Map<Tensor, number>();
@@ -43,7 +49,13 @@ class WebgpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are uploaded. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(gpu: Gpu, maxRows: number, maxPartBytes: number) {
+  constructor(
+    gpu: Gpu,
+    maxRows: number,
+    maxPartBytes: number,
+    createOracle: (() => Promise<Backend>) | null,
+  ) {
+    this.#createOracle = createOracle;
     this.#gpu = gpu;
     this.#maxRows = maxRows;
     this.#weights = new Weights(gpu, maxPartBytes);
@@ -104,10 +116,16 @@ class WebgpuBuilder implements ProgramBuilder {
       },
     };
     await weights.finish();
-    const dispatches = await Dispatches.create(
-      gpu,
-      commands.flatMap((command) => kernelCalls(command, places)),
-    );
+    const calls = commands.flatMap((command) => kernelCalls(command, places));
+    const dispatches = await Dispatches.create(gpu, calls);
+    if (this.#createOracle !== null) {
+      try {
+        await trustKernels(gpu, recorded, calls, { own: this.#trusted(), createOracle: this.#createOracle });
+      } catch (error) {
+        dispatches.dispose();
+        throw error;
+      }
+    }
     return new WebgpuProgram({
       gpu,
       weights,
@@ -123,6 +141,13 @@ class WebgpuBuilder implements ProgramBuilder {
   dispose(): void {
     this.#isFinished = true;
     this.#weights.dispose();
+  }
+
+  /** Programs like this one, whose kernels are not questioned. */
+  #trusted(): Pick<Backend, "createBuilder"> {
+    return {
+      createBuilder: ({ maxRows }) => createWebgpuBuilder(this.#gpu, { maxRows }, null),
+    };
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {

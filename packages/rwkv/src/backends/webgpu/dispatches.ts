@@ -56,8 +56,7 @@ export class Dispatches {
         return Promise.all(texts.map((text) => gpu.pipelines.compile(label, text, layout)));
       }),
     );
-    // Uniform buffers begin at multiples of this.
-    const unit = gpu.limits.minUniformBufferOffsetAlignment;
+    const unit = gpu.uniformAlignment;
     let offset = 0;
     const list = calls.map((call, i): Dispatch => {
       const kernel = kernels[i]!;

@@ -2,7 +2,10 @@
 // its failures, which WebGPU tells late and elsewhere and which are turned into errors of the call that meets them here.
 
 import { DeviceError } from "../../core/errors.ts";
+import { findAdapter, type FoundAdapter } from "./adapters.ts";
 import { Pipelines } from "./pipelines.ts";
+import { findRestrictions, type Restrictions } from "./restrictions.ts";
+import type { Verdict } from "./trust.ts";
 
 /** Usage flags of WebGPU, whose global constants Node does not have. */
 export const USAGE = { mapRead: 1, copySrc: 4, copyDst: 8, uniform: 64, storage: 128 } as const;
@@ -23,24 +26,39 @@ export interface BufferCount {
   readonly byteLength: number;
 }
 
+/** What the devices of one WebGPU have in common. */
+interface Common {
+  readonly restrictions: Restrictions;
+  /** By adapter. */
+  readonly verdicts: Map<string, Verdict>;
+  readonly devices: Map<string | null, Promise<Gpu>>;
+}
+
 export class Gpu {
-  /** Of the adapter, one line for people. */
+  /** Of the adapter and its driver, one line for people. */
   readonly description: string;
   /** Whether the adapter says that the processor does its work. */
   readonly isSoftware: boolean;
-  readonly limits: GPUSupportedLimits;
   readonly pipelines: Pipelines;
   readonly device: GPUDevice;
+  readonly verdict: Verdict;
+  readonly #restrictions: Restrictions;
   readonly #buffers = new Map<GPUBuffer, number>();
   #byteLength = 0;
   #failure: DeviceError | null = null;
 
-  private constructor(device: GPUDevice, description: string, isSoftware: boolean) {
+  private constructor(
+    device: GPUDevice,
+    { description, isSoftware }: FoundAdapter,
+    { restrictions, verdicts }: Common,
+  ) {
+    this.verdict = verdicts.get(description) ?? { trusted: new Set(), failure: null };
+    verdicts.set(description, this.verdict);
     this.device = device;
-    this.isSoftware = isSoftware;
     this.description = description;
-    this.limits = device.limits;
-    this.pipelines = new Pipelines(device);
+    this.isSoftware = restrictions.isSoftware ?? isSoftware;
+    this.pipelines = new Pipelines(device, restrictions.compiles);
+    this.#restrictions = restrictions;
     device.addEventListener("uncapturederror", (event) => {
       const { message } = event.error;
       this.#failure ??= new DeviceError(`The GPU (${description}) refused a command: ${message}`);
@@ -54,15 +72,11 @@ export class Gpu {
   }
 
   /** @throws DeviceError if the adapter gives no device */
-  static async open(adapter: GPUAdapter): Promise<Gpu> {
-    const description = describeAdapter(adapter);
+  static async open(found: FoundAdapter, common: Common): Promise<Gpu> {
+    const { adapter, description } = found;
     const requiredLimits = Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]]));
     try {
-      return new Gpu(
-        await adapter.requestDevice({ requiredLimits }),
-        description,
-        adapter.info.isFallbackAdapter,
-      );
+      return new Gpu(await adapter.requestDevice({ requiredLimits }), found, common);
     } catch (cause) {
       throw new DeviceError(`The GPU (${description}) gives no device: ${messageOf(cause)}`, { cause });
     }
@@ -83,8 +97,18 @@ export class Gpu {
 
   /** Most bytes of a buffer that a kernel can see. */
   get maxBindingBytes(): number {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.limits;
-    return Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
+    const { limits } = this.device;
+    const { maxBufferSize, maxStorageBufferBindingSize } = { ...this.#restrictions.limits };
+    const most = Math.min(
+      maxBufferSize ?? limits.maxBufferSize,
+      maxStorageBufferBindingSize ?? limits.maxStorageBufferBindingSize,
+    );
+    return Math.floor(most / 4) * 4;
+  }
+
+  /** Where bindings of uniform buffers may begin: at multiples of this. */
+  get uniformAlignment(): number {
+    return this.device.limits.minUniformBufferOffsetAlignment;
   }
 
   /**
@@ -125,6 +149,8 @@ export class Gpu {
     const wanted = made.reduce((sum, buffer) => sum + this.#buffers.get(buffer)!, 0);
     const errors = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
     failure ??= errors.find((error) => error !== null) ?? null;
+    const { memoryBytes = Infinity } = this.#restrictions;
+    if (this.#byteLength > memoryBytes) failure ??= new Error(`There are ${memoryBytes} bytes.`);
     if (failure === null) return result as T;
     const held = this.#byteLength - wanted;
     for (const buffer of made) this.destroyBuffer(buffer);
@@ -172,37 +198,25 @@ export class Gpu {
   }
 }
 
-const opened = new WeakMap<GPU, Promise<Gpu>>();
+const opened = new WeakMap<GPU, Common>();
 
 /**
- * The device of the default adapter, opened once for all its users; anew after a loss.
- * @throws DeviceError if there is no adapter, or it gives no device
+ * The device of an adapter, opened once for all its users; anew after a loss.
+ * @param adapter - as in `findAdapter`
+ * @throws DeviceError if there is no such adapter, or it gives no device
  */
-export function openGpu(gpu: GPU): Promise<Gpu> {
-  const again = (): Promise<Gpu> => requestGpu(gpu);
-  const opening =
-    opened.get(gpu)?.then((before) => (before.isLost ? again() : before), again) ?? requestGpu(gpu);
-  opened.set(gpu, opening);
+export function openGpu(webgpu: GPU, adapter: string | null): Promise<Gpu> {
+  const common = opened.get(webgpu) ?? {
+    restrictions: findRestrictions(webgpu),
+    verdicts: new Map<string, Verdict>(),
+    devices: new Map<string | null, Promise<Gpu>>(),
+  };
+  opened.set(webgpu, common);
+  const { devices } = common;
+  const open = async (): Promise<Gpu> => Gpu.open(await findAdapter(webgpu, adapter), common);
+  const opening = devices.get(adapter)?.then((before) => (before.isLost ? open() : before), open) ?? open();
+  devices.set(adapter, opening);
   return opening;
-}
-
-async function requestGpu(gpu: GPU): Promise<Gpu> {
-  let adapter: GPUAdapter | null;
-  try {
-    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  } catch (cause) {
-    throw new DeviceError(`WebGPU gives no adapter: ${messageOf(cause)}`, { cause });
-  }
-  if (adapter === null) {
-    throw new DeviceError("WebGPU finds no adapter: there is no GPU, or no driver that it can use.");
-  }
-  return Gpu.open(adapter);
-}
-
-/** One line for people. */
-export function describeAdapter({ info }: GPUAdapter): string {
-  const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ");
-  return (name || "unnamed adapter").replace(/\s+/g, " ");
 }
 
 function messageOf(error: unknown): string {

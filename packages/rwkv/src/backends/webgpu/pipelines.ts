@@ -9,11 +9,14 @@ const COMPUTE_STAGE = 4;
 
 export class Pipelines {
   readonly #device: GPUDevice;
+  readonly #rewrite: (text: string) => string;
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
 
-  constructor(device: GPUDevice) {
+  /** @param rewrite - for tests: what is compiled in place of a text */
+  constructor(device: GPUDevice, rewrite: (text: string) => string = (text) => text) {
     this.#device = device;
+    this.#rewrite = rewrite;
   }
 
   /** The layout of bind groups: two uniform buffers, then storage buffers. */
@@ -49,7 +52,7 @@ export class Pipelines {
   }
 
   async #compile(label: string, text: string, layout: GPUBindGroupLayout): Promise<GPUComputePipeline> {
-    const module = this.#device.createShaderModule({ label, code: text });
+    const module = this.#device.createShaderModule({ label, code: this.#rewrite(text) });
     try {
       return await this.#device.createComputePipelineAsync({
         label,
