@@ -50,7 +50,7 @@ describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
     };
     const [whole, parts] = [await load(backend), await load(cut)];
     const dispatchesOf = ({ program }: LoadedProgram): number =>
-      (program as unknown as Pick<WebgpuProgram, "dispatchLabels">).dispatchLabels.length;
+      (program as unknown as Pick<WebgpuProgram, "dispatchReport">).dispatchReport.length;
     expect(dispatchesOf(parts)).toBeGreaterThan(dispatchesOf(whole));
     expect(await runTokens(parts, TOKENS, 3)).toEqual(await runTokens(whole, TOKENS, 3));
     for (const { program } of [whole, parts]) program.dispose();

@@ -6,11 +6,14 @@ import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
-import { kernelCalls, type Places } from "./calls.ts";
+import { kernelCalls } from "./calls.ts";
 import { lower } from "./commands.ts";
 import { Dispatches } from "./dispatches.ts";
+import { fuse } from "./fusion.ts";
+import { matricesToGather } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
 import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
+import type { Places } from "./operands.ts";
 import { WebgpuProgram } from "./program.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
@@ -99,8 +102,8 @@ class WebgpuBuilder implements ProgramBuilder {
     }
     const recorded: OpCall[] = [];
     forward(createOps((call) => recorded.push(call)));
-    const commands = lower(recorded, (width, rows) =>
-      this.#declare("scratch", rows, `low-rank ${width}`, [width]),
+    const commands = fuse(
+      lower(recorded, (name, width, rows) => this.#declare("scratch", rows, name, [width])),
     );
     this.#isFinished = true;
 
@@ -116,6 +119,7 @@ class WebgpuBuilder implements ProgramBuilder {
       },
     };
     await weights.finish();
+    await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
     const calls = commands.flatMap((command) => kernelCalls(command, places));
     const dispatches = await Dispatches.create(gpu, calls);
     if (this.#createOracle !== null) {

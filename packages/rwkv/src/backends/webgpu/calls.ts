@@ -1,213 +1,146 @@
 // Which kernel computes which command, on which operands.
 
+import { operandsOf, type OpCall } from "../../ops/signature.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
-import type { Command, Product } from "./commands.ts";
-import * as elementwise from "./kernels/elementwise.ts";
+import { accessOf } from "./access.ts";
+import { writtenBy, type Chain, type FusedCommand, type Shift, type Stage } from "./fusion.ts";
+import { activationNumber } from "./kernels/activations.ts";
 import type { GridRows, KernelCall, KernelOperand, KernelScalar } from "./kernels/kernel.ts";
-import { matmulText, OUTPUTS_PER_GROUP } from "./kernels/matmul.ts";
-import { ADD_BONUS, HEAD_THREADS, L2_NORM, norm, ROW_THREADS } from "./kernels/norms.ts";
+import { SHIFT_COLUMNS, shiftText } from "./kernels/shift.ts";
+import { ELEMENT_THREADS, HEAD_THREADS, ROW_THREADS, stagesText } from "./kernels/stages.ts";
 import { WKV4, WKV4_THREADS, wkv6, wkv7 } from "./kernels/wkv.ts";
-import type { Place } from "./memory.ts";
-import type { Matrix } from "./weights.ts";
+import { bytesOfRows, f32, operandOf, rowsOf, u32, type Places } from "./operands.ts";
+import { productCalls } from "./product-calls.ts";
 
-/** Where the values of handles are. */
-export interface Places {
-  /** Of everything but matrices. */
-  readonly placeOf: (tensor: Tensor) => Place;
-  readonly matrixOf: (tensor: Tensor) => Matrix;
-}
-
-/** The dispatches of a command: one, or one for each part of a matrix. */
-export function kernelCalls(command: Command, places: Places): KernelCall[] {
-  const read = (name: string, tensor: Tensor): KernelOperand => ({
-    name,
-    place: places.placeOf(tensor),
-    isWritten: false,
-    type: "f32",
-  });
-  const write = (name: string, tensor: Tensor): KernelOperand => ({ ...read(name, tensor), isWritten: true });
-  const words = (operand: KernelOperand): KernelOperand => ({ ...operand, type: "u32" });
-
-  /** One thread per element of `out`. */
-  const forElements = (
-    out: Tensor,
-    operands: readonly KernelOperand[],
-    text: string,
-    scalars: readonly KernelScalar[] = [],
-  ): KernelCall[] => {
-    const width = rowElements(out);
-    const nGroups = Math.ceil(width / elementwise.ELEMENTS_PER_GROUP);
-    return [call(command.op, out, operands, [u32("width", width), ...scalars], nGroups, rowsOf(out), text)];
-  };
-  /** One workgroup per group of consecutive elements. */
-  const forGroups = (
-    out: Tensor,
-    nParts: number,
-    operands: readonly KernelOperand[],
-    text: string,
-    scalars: readonly KernelScalar[] = [],
-  ): KernelCall[] => {
-    const n = rowElements(out) / nParts;
-    return [call(command.op, out, operands, [u32("n", n), ...scalars], nParts, rowsOf(out), text)];
-  };
-
+/** The dispatches of a command: one, but for products in several buffers. */
+export function kernelCalls(command: FusedCommand, places: Places): KernelCall[] {
   switch (command.op) {
-    case "product":
-      return products(command, places, read, write);
-    case "layerNorm": {
-      const { out, x, weight, bias, eps } = command;
-      const operands = [write("out", out), read("x", x), read("weight", weight), read("bias", bias)];
-      return forGroups(out, 1, operands, norm(ROW_THREADS), [f32("eps", eps)]);
-    }
-    case "groupNorm": {
-      const { out, x, weight, bias, heads, eps } = command;
-      const operands = [write("out", out), read("x", x), read("weight", weight), read("bias", bias)];
-      return forGroups(out, heads, operands, norm(HEAD_THREADS), [f32("eps", eps)]);
-    }
-    case "l2NormHeads": {
-      const { out, x, scale, heads, eps } = command;
-      const operands = [write("out", out), read("x", x), read("scale", scale)];
-      return forGroups(out, heads, operands, L2_NORM, [f32("eps", eps)]);
-    }
-    case "addBonus": {
-      const { y, r, k, v, rK, heads } = command;
-      const operands = [write("y", y), read("r", r), read("k", k), read("v", v), read("rK", rK)];
-      return forGroups(y, heads, operands, ADD_BONUS);
-    }
-    case "tokenShift": {
-      const { outs, x, shift, mix } = command;
-      const pairs = outs.flatMap((out, i) => [write(`out${i}`, out), read(`mix${i}`, mix[i]!)]);
-      const operands = [read("x", x), write("shift", shift), ...pairs];
-      return forElements(x, operands, elementwise.tokenShift(outs.length));
-    }
-    case "shiftDelta": {
-      const { out, x, shift } = command;
-      return forElements(
-        out,
-        [write("out", out), read("x", x), write("shift", shift)],
-        elementwise.SHIFT_DELTA,
-      );
-    }
-    case "addMul": {
-      const { out, x, a, b } = command;
-      return forElements(
-        out,
-        [write("out", out), read("x", x), read("a", a), read("b", b)],
-        elementwise.ADD_MUL,
-      );
-    }
-    case "activate": {
-      const { out, x, f } = command;
-      const text = f === "none" ? elementwise.COPY : elementwise.activate(f);
-      const operands = [write("out", out), read("x", x)];
-      return forElements(out, f === "none" ? operands.map(words) : operands, text);
-    }
-    case "add": {
-      const { x, y, scale } = command;
-      return forElements(x, [write("x", x), read("y", y)], elementwise.ADD, [f32("scale", scale)]);
-    }
-    case "mul":
-      return forElements(command.x, [write("x", command.x), read("y", command.y)], elementwise.MUL);
-    case "lerp": {
-      const { x, target, weight } = command;
-      return forElements(x, [write("x", x), read("goal", target), read("weight", weight)], elementwise.LERP);
-    }
-    case "copy":
-      return forElements(
-        command.out,
-        [write("out", command.out), read("x", command.x)].map(words),
-        elementwise.COPY,
-      );
-    case "selectRows":
-      return forElements(
-        command.out,
-        [write("out", command.out), read("x", command.x)].map(words),
-        elementwise.SELECT_ROWS,
-      );
-    case "scaleKey": {
-      const { k, a, kA } = command;
-      return forElements(k, [write("k", k), read("a", a), read("kA", kA)], elementwise.SCALE_KEY);
-    }
+    case "products":
+      return productCalls(command.products, places);
+    case "chain":
+      return [chainCall(command, places)];
+    case "shift":
+      return [shiftCall(command, places)];
     case "wkv4": {
-      const { y, aa, bb, pp, k, v, decay, first } = command;
-      const states = [write("aa", aa), write("bb", bb), write("pp", pp)];
-      const inputs = [read("k", k), read("v", v), read("decay", decay), read("first", first)];
-      const width = rowElements(y);
-      const operands = [write("y", y), ...states, ...inputs];
-      return [call("wkv4", y, operands, [u32("width", width)], Math.ceil(width / WKV4_THREADS), "run", WKV4)];
+      const width = rowElements(command.y);
+      return [wkvCall(command, places, Math.ceil(width / WKV4_THREADS), [u32("width", width)], WKV4)];
     }
-    case "wkv6": {
-      const { y, wkv, r, k, v, decay, first } = command;
-      const inputs = [read("r", r), read("k", k), read("v", v), read("decay", decay), read("first", first)];
-      const [heads, headSize] = wkv.shape as readonly [number, number, number];
-      return [
-        call("wkv6", y, [write("y", y), write("wkv", wkv), ...inputs], [], heads, "run", wkv6(headSize)),
-      ];
-    }
+    case "wkv6":
     case "wkv7": {
-      const { y, wkv, r, w, k, v, kk, a } = command;
-      const inputs = [read("r", r), read("w", w), read("k", k), read("v", v), read("kk", kk), read("a", a)];
-      const [heads, headSize] = wkv.shape as readonly [number, number, number];
-      return [
-        call("wkv7", y, [write("y", y), write("wkv", wkv), ...inputs], [], heads, "run", wkv7(headSize)),
-      ];
+      const [heads, headSize] = command.wkv.shape as readonly [number, number, number];
+      const text = command.op === "wkv6" ? wkv6(headSize) : wkv7(headSize);
+      return [wkvCall(command, places, heads, [], text)];
     }
     default:
       return command satisfies never;
   }
 }
 
-type MakeOperand = (name: string, tensor: Tensor) => KernelOperand;
-
-function products(
-  { out, w, x, bias, activation }: Product,
-  { matrixOf }: Places,
-  read: MakeOperand,
-  write: MakeOperand,
-): KernelCall[] {
-  const { dtype, format, parts } = matrixOf(w);
-  const nIn = rowElements(x);
-  const from = (operand: KernelOperand, row: number): KernelOperand => ({
-    ...operand,
-    place: { ...operand.place, at: operand.place.at + row },
+function chainCall(command: Chain, places: Places): KernelCall {
+  const { nGroups, stages } = command;
+  const outs = stages.map(writtenBy);
+  const width = rowElements(outs[0]!);
+  const n = nGroups === null ? ELEMENT_THREADS : width / nGroups;
+  const nThreads = nGroups === null ? ELEMENT_THREADS : nGroups === 1 ? ROW_THREADS : HEAD_THREADS;
+  // What is only moved is moved as words, so that no value is touched.
+  const type = stages.every(({ op }) => op === "copy" || op === "selectRows") ? "u32" : "f32";
+  return call({
+    command,
+    label: `${stages.map(({ op }) => op).join(", ")} -> ${namesOf(outs)}`,
+    rows: rowsOf(outs[0]!),
+    nGroups: Math.ceil(width / n),
+    operands: stages.flatMap((stage, k) =>
+      operandsOf(stage).map(({ argument, role, tensor }) => ({
+        ...operandOf(`${argument}_${k}`, tensor, places, role !== "in"),
+        type,
+      })),
+    ),
+    scalars: [u32("width", width), u32("n", n), ...stages.flatMap(stageScalars)],
+    text: stagesText(stages, nThreads),
   });
-  const rows = rowsOf(out);
-  const text = (nRows: 1 | 8): string => matmulText(dtype, nRows, rows, activation, bias !== null);
-  return parts.map(({ firstRow, nRows, place }) => ({
-    label: `product ${w.name} -> ${out.name}`,
-    operands: [
-      from(write("out", out), firstRow),
-      read("x", x),
-      { name: "w", place, isWritten: false, type: "u32" },
-      ...(bias === null ? [] : [from(read("bias", bias), firstRow)]),
-    ],
-    scalars: [u32("n_in", nIn), u32("n_out", nRows), u32("body", format.bodyWords)],
-    nGroups: Math.ceil(nRows / OUTPUTS_PER_GROUP),
-    rows,
-    variants: [
-      { maxRows: 1, rowsPerGroup: 1, text: text(1) },
-      { maxRows: Infinity, rowsPerGroup: 8, text: text(8) },
-    ],
-    work: nIn * nRows,
-  }));
 }
 
-function call(
-  op: string,
-  out: Tensor,
-  operands: readonly KernelOperand[],
-  scalars: readonly KernelScalar[],
+function stageScalars(stage: Stage, k: number): KernelScalar[] {
+  switch (stage.op) {
+    case "layerNorm":
+    case "groupNorm":
+    case "l2NormHeads":
+      return [f32(`eps_${k}`, stage.eps)];
+    case "add":
+      return [f32(`scale_${k}`, stage.scale)];
+    case "activate":
+      return [u32(`f_${k}`, activationNumber(stage.f))];
+    default:
+      return [];
+  }
+}
+
+function shiftCall(command: Shift, places: Places): KernelCall {
+  const { norm, x, isXKept, shift, delta, outs, mix } = command;
+  const read = (name: string, tensor: Tensor): KernelOperand => operandOf(name, tensor, places, false);
+  const write = (name: string, tensor: Tensor): KernelOperand => operandOf(name, tensor, places, true);
+  const width = rowElements(x);
+  const kernel = {
+    hasNorm: norm !== null,
+    isXKept: norm !== null && isXKept,
+    hasDelta: delta !== null,
+    nOuts: outs.length,
+  };
+  const written = [...(kernel.isXKept ? [x] : []), ...(delta === null ? [] : [delta]), ...outs];
+  return call({
+    command,
+    label: `${norm === null ? "" : "layerNorm, "}tokenShift -> ${namesOf(written)}`,
+    rows: "token",
+    nGroups: Math.ceil(width / SHIFT_COLUMNS),
+    operands: [
+      read("x", norm?.x ?? x),
+      write("shift", shift),
+      ...(norm === null ? [] : [read("weight", norm.weight), read("bias", norm.bias)]),
+      ...(kernel.isXKept ? [write("xn", x)] : []),
+      ...(delta === null ? [] : [write("delta", delta)]),
+      ...outs.flatMap((out, i) => [write(`out${i}`, out), read(`mix${i}`, mix[i]!)]),
+    ],
+    scalars: [u32("width", width), ...(norm === null ? [] : [f32("eps", norm.eps)])],
+    text: shiftText(kernel),
+  });
+}
+
+function wkvCall(
+  command: Extract<OpCall, { op: "wkv4" | "wkv6" | "wkv7" }>,
+  places: Places,
   nGroups: number,
-  rows: GridRows,
+  scalars: readonly KernelScalar[],
   text: string,
 ): KernelCall {
-  const variants = [{ maxRows: Infinity, rowsPerGroup: 1, text }];
-  return { label: `${op} -> ${out.name}`, operands, scalars, nGroups, rows, variants, work: 0 };
+  const operands = operandsOf(command).map(({ argument, role, tensor }) =>
+    operandOf(argument, tensor, places, role !== "in"),
+  );
+  const label = `${command.op} -> ${command.y.name}`;
+  return call({ command, label, rows: "run", nGroups, operands, scalars, text });
 }
 
-const u32 = (name: string, value: number): KernelScalar => ({ name, type: "u32", value });
-const f32 = (name: string, value: number): KernelScalar => ({ name, type: "f32", value });
-
-function rowsOf({ rows }: Tensor): "token" | "logit" {
-  return rows === "logit" ? "logit" : "token";
+interface CallOptions {
+  readonly command: FusedCommand;
+  readonly label: string;
+  readonly rows: GridRows;
+  readonly nGroups: number;
+  readonly operands: readonly KernelOperand[];
+  readonly scalars: readonly KernelScalar[];
+  readonly text: string;
 }
+
+/** A dispatch of one part and one variant. */
+function call({ command, label, rows, nGroups, operands, scalars, text }: CallOptions): KernelCall {
+  return {
+    label,
+    parts: [{ operands, scalars, nGroups: [nGroups] }],
+    isGrouped: false,
+    rows,
+    variants: [{ maxRows: Infinity, rowsPerGroup: 1, text }],
+    work: 0,
+    traffic: { matrices: 0, others: bytesOfRows(accessOf(command)) },
+  };
+}
+
+const namesOf = (tensors: readonly Tensor[]): string =>
+  [...new Set(tensors.map(({ name }) => name))].join(", ");

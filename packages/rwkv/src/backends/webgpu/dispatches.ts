@@ -1,5 +1,6 @@
 // A recorded forward pass as a list of dispatches, compiled once. A step walks the list; bind groups are made anew only
-// when a buffer was replaced.
+// when a buffer was replaced, and the commands of a step do not tell tokens or slots, so that they can be encoded before
+// those are known.
 
 import type { Gpu } from "./gpu.ts";
 import { USAGE } from "./gpu.ts";
@@ -10,6 +11,7 @@ import {
   type AssembledKernel,
   type KernelCall,
 } from "./kernels/kernel.ts";
+import { dispatchReport, type DispatchReport } from "./report.ts";
 
 /** How many rows of each kind a step has. */
 export interface StepRows {
@@ -18,12 +20,17 @@ export interface StepRows {
   readonly run: number;
 }
 
+/** Adds commands after the dispatches of a step. */
+export type AddCommands = (encoder: GPUCommandEncoder) => void;
+
 interface Dispatch {
   readonly call: KernelCall;
   readonly kernel: AssembledKernel;
   readonly layout: GPUBindGroupLayout;
   /** For each variant. */
   readonly pipelines: readonly GPUComputePipeline[];
+  /** Workgroups in the first dimension, for each variant. */
+  readonly nGroups: readonly number[];
   /** Of its parameters. */
   readonly offset: number;
 }
@@ -38,6 +45,7 @@ export class Dispatches {
   readonly #parameters: GPUBuffer;
   readonly #table: GPUBuffer;
   #groups: readonly GPUBindGroup[] = [];
+  #ahead: { readonly rows: StepRows; readonly commands: GPUCommandBuffer } | null = null;
 
   private constructor(gpu: Gpu, list: readonly Dispatch[], parameters: GPUBuffer, table: GPUBuffer) {
     this.#gpu = gpu;
@@ -61,7 +69,10 @@ export class Dispatches {
     const list = calls.map((call, i): Dispatch => {
       const kernel = kernels[i]!;
       const layout = gpu.pipelines.layout(kernel.bindings);
-      const dispatch = { call, kernel, layout, pipelines: pipelines[i]!, offset };
+      const nGroups = call.variants.map((_, variant) =>
+        call.parts.reduce((sum, part) => sum + part.nGroups[variant]!, 0),
+      );
+      const dispatch = { call, kernel, layout, pipelines: pipelines[i]!, nGroups, offset };
       offset += Math.ceil(parameterWords(call).byteLength / unit) * unit;
       return dispatch;
     });
@@ -75,14 +86,15 @@ export class Dispatches {
     return new Dispatches(gpu, list, parameters, table);
   }
 
-  /** The dispatches in order, for reports. */
-  get labels(): string[] {
-    return this.#list.map(({ call }) => call.label);
+  /** The dispatches in order. */
+  get report(): DispatchReport[] {
+    return dispatchReport(this.#list.map(({ call }) => call));
   }
 
   /** To be called when a buffer that kernels see was replaced. */
   bind(): void {
     const { device } = this.#gpu;
+    this.#ahead = null;
     this.#groups = this.#list.map(({ call, kernel, layout, offset }) =>
       device.createBindGroup({
         layout,
@@ -111,46 +123,69 @@ export class Dispatches {
    * @param finish - adds commands after the last dispatch
    * @throws the signal's reason if aborted between two submissions, DeviceError if the device fails
    */
-  async run(
-    rows: StepRows,
-    finish: (encoder: GPUCommandEncoder) => void,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    const { device } = this.#gpu;
-    let encoder = device.createCommandEncoder();
-    let pass = encoder.beginComputePass();
-    let work = 0;
-    let isFirst = true;
-    for (let i = 0; i < this.#list.length; i++) {
-      const { call, pipelines } = this.#list[i]!;
-      const nRows = rows[call.rows];
-      if (nRows === 0) continue;
-      if (work > MAX_SUBMITTED_WORK) {
-        pass.end();
-        device.queue.submit([encoder.finish()]);
+  async run(rows: StepRows, finish: AddCommands, signal?: AbortSignal): Promise<void> {
+    const { queue } = this.#gpu.device;
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead !== null && areEqual(ahead.rows, rows)) {
+      queue.submit([ahead.commands]);
+      return;
+    }
+    for (let from = 0, isFirst = true; from < this.#list.length; isFirst = false) {
+      const { commands, end } = this.#encode(from, rows, finish);
+      if (from > 0) {
         // One submission is waiting while the next one is recorded, and none is sent after an abort.
         if (!isFirst) await this.#gpu.done();
         signal?.throwIfAborted();
-        isFirst = false;
-        encoder = device.createCommandEncoder();
-        pass = encoder.beginComputePass();
-        work = 0;
       }
-      let variant = 0;
-      while (call.variants[variant]!.maxRows < nRows) variant += 1;
-      pass.setPipeline(pipelines[variant]!);
-      pass.setBindGroup(0, this.#groups[i]);
-      pass.dispatchWorkgroups(call.nGroups, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
-      work += call.work * nRows;
+      queue.submit([commands]);
+      from = end;
     }
-    pass.end();
-    finish(encoder);
-    device.queue.submit([encoder.finish()]);
+  }
+
+  /**
+   * Encodes a step of as many rows before it is asked for, while the GPU is busy with another. The next `run` submits it if
+   * it has these rows and nothing was bound meanwhile. A step of several submissions is not encoded.
+   */
+  encodeAhead(rows: StepRows, finish: AddCommands): void {
+    const { commands, end } = this.#encode(0, rows, finish);
+    this.#ahead = end === this.#list.length ? { rows, commands } : null;
   }
 
   dispose(): void {
     this.#groups = [];
+    this.#ahead = null;
     this.#gpu.destroyBuffer(this.#parameters);
     this.#gpu.destroyBuffer(this.#table);
   }
+
+  /** The commands of dispatches from `from` to before `end`, which is that of the list or where a submission is long enough. */
+  #encode(
+    from: number,
+    rows: StepRows,
+    finish: AddCommands,
+  ): { readonly commands: GPUCommandBuffer; readonly end: number } {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    let work = 0;
+    let end = from;
+    for (; end < this.#list.length && work <= MAX_SUBMITTED_WORK; end++) {
+      const { call, pipelines, nGroups } = this.#list[end]!;
+      const nRows = rows[call.rows];
+      if (nRows === 0) continue;
+      let variant = 0;
+      while (call.variants[variant]!.maxRows < nRows) variant += 1;
+      pass.setPipeline(pipelines[variant]!);
+      pass.setBindGroup(0, this.#groups[end]);
+      pass.dispatchWorkgroups(nGroups[variant]!, Math.ceil(nRows / call.variants[variant]!.rowsPerGroup));
+      work += call.work * nRows;
+    }
+    pass.end();
+    if (end === this.#list.length) finish(encoder);
+    return { commands: encoder.finish(), end };
+  }
 }
+
+/** Whether the commands of two steps are the same. */
+export const areEqual = (a: StepRows, b: StepRows): boolean =>
+  a.token === b.token && a.logit === b.logit && a.run === b.run;

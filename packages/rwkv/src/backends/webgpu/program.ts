@@ -4,10 +4,11 @@
 import { UsageError } from "../../core/errors.ts";
 import type { Program, Run, StepOptions } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
-import type { Dispatches, StepRows } from "./dispatches.ts";
+import { areEqual, type AddCommands, type Dispatches, type StepRows } from "./dispatches.ts";
 import type { Gpu } from "./gpu.ts";
 import { USAGE } from "./gpu.ts";
 import { Memory } from "./memory.ts";
+import type { DispatchReport } from "./report.ts";
 import type { Rows } from "./rows.ts";
 import type { Slots } from "./slots.ts";
 import type { Weights } from "./weights.ts";
@@ -27,8 +28,8 @@ export class WebgpuProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
-  /** What each dispatch computes, in order. */
-  readonly dispatchLabels: readonly string[];
+  /** What each dispatch of a step computes, in order. */
+  readonly dispatchReport: readonly DispatchReport[];
   #recording: Recording | null;
   /** How often slots had replaced buffers when bind groups were made; null before and after rows have. */
   #boundAt: number | null = null;
@@ -40,6 +41,9 @@ export class WebgpuProgram implements Program {
   /** What the output is read through. */
   readonly #staging = new Memory("staging");
   #stagingBytes = 0;
+  #lastRows: StepRows | null = null;
+  /** Settles when the last step that returned nothing is done. */
+  #pending: Promise<void> = Promise.resolve();
   /** Kept between steps, grown to the most logits asked for. */
   #logits = new Float32Array(0);
 
@@ -48,7 +52,7 @@ export class WebgpuProgram implements Program {
     this.weightByteLength = recording.weights.byteLength;
     this.stateElements = recording.slots.nElements;
     this.maxRows = recording.maxRows;
-    this.dispatchLabels = recording.dispatches.labels;
+    this.dispatchReport = recording.dispatches.report;
   }
 
   createSlot(copyOf?: number): number {
@@ -114,10 +118,14 @@ export class WebgpuProgram implements Program {
         this.#writeInputs(recording, inputs);
         const output = recording.rows.placeOf(recording.output).memory.buffer!;
         const outputBytes = 4 * rows.logit * rowElements(recording.output);
-        const finish = (encoder: GPUCommandEncoder): void => {
+        const finish: AddCommands = (encoder) => {
           if (outputBytes > 0) encoder.copyBufferToBuffer(output, 0, this.#staging.buffer!, 0, outputBytes);
         };
         await dispatches.run(rows, finish, options?.signal);
+        // A step like the one before it, as in decode, is followed by another like it.
+        const isLikeLast = this.#lastRows !== null && areEqual(this.#lastRows, rows);
+        this.#lastRows = rows;
+        if (isLikeLast) dispatches.encodeAhead(rows, finish);
         return this.#readLogits(recording, outputBytes / 4);
       });
     } finally {
@@ -221,7 +229,11 @@ export class WebgpuProgram implements Program {
 
   async #readLogits({ gpu }: Recording, nElements: number): Promise<Float32Array> {
     if (nElements === 0) {
-      await gpu.done();
+      // The caller prepares the next step while the GPU is busy with this one, but not the one after it.
+      const before = this.#pending;
+      this.#pending = gpu.done();
+      this.#pending.catch(() => undefined); // whoever works on the program next hears of it
+      await before;
       return new Float32Array(0);
     }
     if (this.#logits.length < nElements) this.#logits = new Float32Array(nElements);

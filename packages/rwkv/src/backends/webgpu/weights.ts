@@ -6,6 +6,7 @@ import { DeviceError, UnsupportedError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
+import { gatheredBytes } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
 import { rowFormat, type GpuDType, type RowFormat } from "./kernels/decode.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
@@ -42,6 +43,11 @@ export class Weights {
   /** Of all weights, as they were announced. */
   get byteLength(): number {
     return this.#byteLength;
+  }
+
+  /** Most bytes of a buffer with matrices. */
+  get maxPartBytes(): number {
+    return this.#maxPartBytes;
   }
 
   matrixOf(tensor: Tensor): Matrix {
@@ -83,12 +89,49 @@ export class Weights {
     this.#vectorMemory.replace(this.#gpu, buffer);
   }
 
+  /**
+   * Puts the matrices of each list into a buffer of their own, one list after the other: beside the weights there is at most
+   * one list a second time. Those that there is no memory for stay where they are, and take more dispatches.
+   */
+  async gather(lists: readonly (readonly Tensor[])[]): Promise<void> {
+    try {
+      for (const list of lists) await this.#gather(list);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      this.#gpu.checkAlive();
+    }
+  }
+
   dispose(): void {
     this.#isDisposed = true;
     this.#vectorMemory.dispose(this.#gpu);
     for (const { parts } of this.#matrices.values()) {
       for (const { place } of parts) place.memory.dispose(this.#gpu);
     }
+  }
+
+  async #gather(tensors: readonly Tensor[]): Promise<void> {
+    const matrices = tensors.map((tensor) => this.matrixOf(tensor));
+    const label = tensors.map(({ name }) => name).join(", ");
+    const byteLength = matrices.reduce((sum, { parts }) => sum + gatheredBytes(parts[0]!), 0);
+    const buffer = await this.#gpu.allocating(`weights ${label} side by side`, () =>
+      this.#gpu.createBuffer(label, byteLength, KERNEL_USAGE),
+    );
+    const memory = new Memory(label);
+    const encoder = this.#gpu.device.createCommandEncoder();
+    let at = 0;
+    const moved = matrices.map((matrix): Matrix => {
+      const part = matrix.parts[0]!;
+      const { place, nRows } = part;
+      encoder.copyBufferToBuffer(place.memory.buffer!, 0, buffer, at, 4 * place.stride * nRows);
+      const parts = [{ ...part, place: { ...place, memory, at: at / 4 } }];
+      at += gatheredBytes(part);
+      return { ...matrix, parts };
+    });
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    for (const { parts } of matrices) parts[0]!.place.memory.dispose(this.#gpu);
+    memory.replace(this.#gpu, buffer);
+    tensors.forEach((tensor, i) => this.#matrices.set(tensor, moved[i]!));
   }
 
   #addVector(tensor: Tensor, bytes: Uint8Array<ArrayBuffer>): void {

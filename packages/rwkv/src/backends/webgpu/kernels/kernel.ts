@@ -34,20 +34,69 @@ export interface KernelVariant {
   readonly text: string;
 }
 
-/** One dispatch. */
-export interface KernelCall {
-  /** For messages and lists: the operation and its destination. */
-  readonly label: string;
+/** What a kernel computes from some operands; several of them side by side are one dispatch. */
+export interface KernelPart {
   readonly operands: readonly KernelOperand[];
   readonly scalars: readonly KernelScalar[];
-  /** Workgroups in the first dimension. */
-  readonly nGroups: number;
+  /** Workgroups in the first dimension, for each variant. */
+  readonly nGroups: readonly number[];
+}
+
+/** Bytes that a step of one row reads and writes at least, everything once. */
+export interface Traffic {
+  readonly matrices: number;
+  /** Vectors, rows and states. */
+  readonly others: number;
+}
+
+/** One dispatch. */
+export interface KernelCall {
+  /** For messages and lists: what it computes and where that goes. */
+  readonly label: string;
+  /**
+   * At least one, all with operands of the same names, types and memories. If `isGrouped`, there may be up to MAX_PARTS, and
+   * the text has SELECT_PART.
+   */
+  readonly parts: readonly KernelPart[];
+  readonly isGrouped: boolean;
   readonly rows: GridRows;
   /** From few rows to many. */
   readonly variants: readonly KernelVariant[];
   /** Multiply-adds per row, to cut long steps; 0 where they do not count. */
   readonly work: number;
+  readonly traffic: Traffic;
 }
+
+/** Most parts of one dispatch: as many have room in its parameters, whether or not they are there. */
+export const MAX_PARTS = 8;
+
+/** Most variants of a kernel: the workgroups of a part in each of them are one vector. */
+export const MAX_VARIANTS = 4;
+
+/**
+ * Statements that a kernel whose calls are grouped begins `main` with. They find the part that the workgroup, whose id has to
+ * be called `workgroup`, belongs to. From there on `group` is its id within that part and `p` has the numbers of the part,
+ * the same in all threads, so that loops around barriers may depend on them; other functions see the same in their `p`.
+ */
+export const SELECT_PART = `
+  let selected = part_of(workgroup.x);
+  p = parts[selected.x];
+  let p = parts[selected.x];
+  let group = vec3u(selected.y, workgroup.yz);`;
+
+/** (part, workgroup within it). */
+const PART_TEXT = `
+@group(0) @binding(0) var<uniform> parts: array<Parameters, ${MAX_PARTS}>;
+var<private> p: Parameters;
+fn part_of(workgroup: u32) -> vec2u {
+  var part = 0u;
+  var group = workgroup;
+  while (part < ${MAX_PARTS - 1}u && group >= parts[part].groups[VARIANT]) {
+    group -= parts[part].groups[VARIANT];
+    part += 1u;
+  }
+  return vec2u(part, group);
+}`;
 
 /** Most rows of one step: their table fits into the smallest uniform buffer that every device has. */
 export const MAX_STEP_ROWS = 2048;
@@ -81,20 +130,19 @@ export interface AssembledKernel {
   readonly texts: readonly string[];
 }
 
-export function assemble({ operands, scalars, variants }: KernelCall): AssembledKernel {
+export function assemble({ parts, isGrouped, variants }: KernelCall): AssembledKernel {
+  const { operands, scalars } = parts[0]!;
   const memories = [...new Set(operands.map(({ place }) => place.memory))];
   const bindings = memories.map((memory): KernelBinding => {
     const here = operands.filter(({ place }) => place.memory === memory);
     return { place: here[0]!.place, isWritten: here.some(({ isWritten }) => isWritten) };
   });
   const lines: string[] = ["struct Parameters {"];
+  if (isGrouped) lines.push("  groups: vec4u,");
   for (const { name } of operands) lines.push(`  ${name}_at: u32, ${name}_stride: u32,`);
   for (const { name, type } of scalars) lines.push(`  ${name}: ${type},`);
-  lines.push(
-    "}",
-    "@group(0) @binding(0) var<uniform> p: Parameters;",
-    "@group(0) @binding(1) var<uniform> step: Step;",
-  );
+  lines.push("}", "@group(0) @binding(1) var<uniform> step: Step;");
+  lines.push(isGrouped ? PART_TEXT : "@group(0) @binding(0) var<uniform> p: Parameters;");
   memories.forEach((memory, i) => {
     const { type } = operands.find(({ place }) => place.memory === memory)!;
     const access = bindings[i]!.isWritten ? "read_write" : "read";
@@ -106,19 +154,30 @@ export function assemble({ operands, scalars, variants }: KernelCall): Assembled
     if (isWritten) lines.push(`fn set_${name}(row: u32, i: u32, value: ${type}) { ${element} = value; }`);
   }
   const head = lines.join("\n");
-  return { bindings, texts: variants.map(({ text }) => `${head}\n${STEP_TEXT}${text}`) };
+  const texts = variants.map(({ text }, variant) => {
+    const chosen = isGrouped ? `const VARIANT = ${variant}u;\n` : "";
+    return `${chosen}${head}\n${STEP_TEXT}${text}`;
+  });
+  return { bindings, texts };
 }
 
 /** The words of the parameters, as the text declares them. */
-export function parameterWords({ operands, scalars }: KernelCall): Uint32Array<ArrayBuffer> {
-  const words = new Uint32Array(2 * operands.length + scalars.length);
+export function parameterWords({ parts, isGrouped }: KernelCall): Uint32Array<ArrayBuffer> {
+  const { operands: first, scalars: numbers } = parts[0]!;
+  const headWords = isGrouped ? MAX_VARIANTS : 0;
+  // The elements of an array in a uniform buffer are whole vectors.
+  const partWords = Math.ceil((headWords + 2 * first.length + numbers.length) / 4) * 4;
+  const words = new Uint32Array(partWords * (isGrouped ? MAX_PARTS : 1));
   const floats = new Float32Array(words.buffer);
-  operands.forEach(({ place }, i) => {
-    words[2 * i] = place.at;
-    words[2 * i + 1] = place.stride;
-  });
-  scalars.forEach(({ type, value }, i) => {
-    (type === "f32" ? floats : words)[2 * operands.length + i] = value;
+  parts.forEach(({ operands, scalars, nGroups }, part) => {
+    let at = part * partWords;
+    if (isGrouped) words.set(nGroups, at);
+    at += headWords;
+    for (const { place } of operands) {
+      words[at++] = place.at;
+      words[at++] = place.stride;
+    }
+    for (const { type, value } of scalars) (type === "f32" ? floats : words)[at++] = value;
   });
   return words;
 }

@@ -1,13 +1,13 @@
-// Products with matrices of every weight type: out = f(bias + w x). A workgroup has 8 outputs, and 8 threads ("lanes") for
+// Products with matrices of every weight type: w x. A workgroup has 8 outputs, and 8 threads ("lanes") for
 // each; it works on one row of x, or on eight at once, for which the weights are then read and unpacked once. Workgroups
-// are (8 outputs, 1 or 8 rows).
+// are (8 outputs, 1 or 8 rows), those of several products side by side; product-end.ts has what becomes of the sums.
 //
 // Order of sums, the same for any number of rows: lane l takes the inputs 4 (8 n + l) + c for n = 0, 1, 2 ..., in four
-// sums, one for each c = 0 to 3; these are added as (0 + 1) + (2 + 3), then the lanes in increasing order, then the bias.
+// sums, one for each c = 0 to 3; these are added as (0 + 1) + (2 + 3), then the lanes in increasing order.
 
-import type { Activation } from "../../../ops/ops.ts";
-import { activationText } from "./activations.ts";
 import { weightsText, type GpuDType } from "./decode.ts";
+import { SELECT_PART } from "./kernel.ts";
+import { productEndText } from "./product-end.ts";
 
 export const OUTPUTS_PER_GROUP = 8;
 const LANES = 8;
@@ -16,14 +16,8 @@ const THREADS = OUTPUTS_PER_GROUP * LANES;
 const TILE_VECTORS = 64;
 
 /** @param rows - what the rows of x are */
-export function matmulText(
-  dtype: GpuDType,
-  nRows: 1 | 8,
-  rows: "token" | "logit",
-  f: Activation,
-  hasBias: boolean,
-): string {
-  return `${weightsText(dtype)}${activationText("out", f)}
+export function matmulText(dtype: GpuDType, nRows: 1 | 8, rows: "token" | "logit", hasBias: boolean): string {
+  return `${weightsText(dtype)}${productEndText(hasBias)}
 fn n_rows() -> u32 { return n_${rows}s(); }
 const ROWS = ${nRows}u;
 const TILE = ${TILE_VECTORS}u;
@@ -42,7 +36,7 @@ fn inputs(t: u32, i4: u32) -> vec4f {
 }
 
 @compute @workgroup_size(${THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {${SELECT_PART}
   let lane = thread % ${LANES}u;
   let o = group.x * ${OUTPUTS_PER_GROUP}u + thread / ${LANES}u;
   let first = group.y * ROWS;
@@ -72,7 +66,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let start = lane * ${THREADS}u + (thread / ${LANES}u) * ${LANES}u;
   var sum = sums[start];
   for (var l = 1u; l < ${LANES}u; l++) { sum += sums[start + l]; }
-  ${hasBias ? "sum += bias(t, o);" : ""}
-  set_out(t, o, activate_out(sum));
+  finish(t, o, sum);
 }`;
 }

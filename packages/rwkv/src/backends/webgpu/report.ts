@@ -1,0 +1,20 @@
+// What the dispatches of a program compute, and how much each moves.
+
+import type { KernelCall } from "./kernels/kernel.ts";
+
+export interface DispatchReport {
+  /** The operations and their destinations. */
+  readonly label: string;
+  /** Bytes of matrices that a step reads, whatever its rows. */
+  readonly matrixBytes: number;
+  /** Bytes of vectors, rows and states that a step of one row reads and writes, each counted once. */
+  readonly otherBytes: number;
+}
+
+export function dispatchReport(calls: readonly KernelCall[]): DispatchReport[] {
+  return calls.map(({ label, traffic: { matrices, others } }) => ({
+    label,
+    matrixBytes: matrices,
+    otherBytes: others,
+  }));
+}
