@@ -4,6 +4,7 @@ import type { EncodedDType } from "../core/decode.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
+import type { EngineWorker } from "../core/port.ts";
 import type { Activations, Backend } from "../ops/backend.ts";
 import { loadProgram, type LoadedProgram } from "../model/load.ts";
 import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
@@ -27,13 +28,13 @@ import { Engine } from "./engine.ts";
 import { Model, type LoadAgain, type ModelInfo } from "./model.ts";
 import type { LoadProgress } from "./progress.ts";
 import { baseName, withCheckpoint, type FileSource } from "./source.ts";
-import { findTokenizer } from "./tokenizer.ts";
+import { findTokenizer, type FoundTokenizer } from "./tokenizer.ts";
 
 /** How a model is loaded. */
 export interface LoadOptions {
   /**
-   * What the model runs on; `webgpu:ADAPTER` is one of several GPUs, see `listDevices`. `auto` takes a GPU where there is one and the model fits, and the processor otherwise;
-   * `info.fallbackReason` then says why. Default `cpu`.
+   * What the model runs on; `webgpu:ADAPTER` is one of several GPUs, see `listDevices`. `auto` takes a GPU where there is one
+   * and the model fits, and the processor otherwise; `info.fallbackReason` then says why. Default `cpu`.
    */
   readonly device?: DeviceName | undefined;
   /** What computes, by the name of the backend; in place of `device`. */
@@ -67,6 +68,11 @@ export interface LoadOptions {
   readonly lora?: LoraOptions | undefined;
   /** Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
+  /**
+   * Whether the engine runs in a worker of its own, so that the page never waits for it; or the worker that it shall run in,
+   * which must have loaded `rwkv/worker` and belongs to the model from then on. For browsers. Default false.
+   */
+  readonly worker?: boolean | EngineWorker | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each tensor; an error in it ends the loading. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -91,30 +97,40 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
-  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, options);
+  const { worker = false, ...others } = options;
+  if (worker !== false) {
+    const { loadInWorker } = await import("./worker/load.ts");
+    return loadInWorker(platform, file, worker, others);
+  }
+  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, others);
   const { name, fingerprint } = info;
-  const engine = new Engine({ name, loaded, fingerprint, tokenizer });
+  const engine = new Engine({ name, loaded, fingerprint, tokenizer: tokenizer?.tokenizer ?? null });
   // A file in memory must not be kept where it is not needed again.
-  const reload: LoadAgain | null =
+  const loadAgain: LoadAgain | null =
     loaded.program.isLost === undefined
       ? null
-      : (again) => loadParts(platform, file, { ...options, ...again, tokenizer: tokenizer ?? undefined });
-  return new Model(engine, info, chatTemplate, platform, reload);
+      : (again) => loadParts(platform, file, { ...others, ...again, tokenizer: null });
+  return new Model(engine, info, chatTemplate, platform, loadAgain);
 }
 
 /** What a model is made of. */
 export interface LoadedParts {
   readonly loaded: LoadedProgram;
-  readonly tokenizer: Tokenizer | null;
+  readonly tokenizer: FoundTokenizer | null;
   readonly info: ModelInfo;
   readonly chatTemplate: JinjaSource | null;
 }
 
+/** How the parts are loaded: `tokenizer` may be null, for none. */
+export type PartsOptions = Omit<LoadOptions, "tokenizer" | "worker"> & {
+  readonly tokenizer?: LoadOptions["tokenizer"] | null;
+};
+
 /** As `loadModel`, up to the weights on the device. */
-async function loadParts(
+export async function loadParts(
   platform: Platform,
   file: FileSource | undefined,
-  options: LoadOptions,
+  options: PartsOptions,
 ): Promise<LoadedParts> {
   const { signal } = options;
   const logger = options.logger ?? SILENT_LOGGER;
@@ -158,9 +174,9 @@ interface PartsToLoad {
   readonly weights: CanonicalWeights;
   /** The model's fingerprint. */
   readonly identity: string;
-  readonly tokenizer: Tokenizer | null;
+  readonly tokenizer: FoundTokenizer | null;
   readonly chatTemplate: JinjaSource | null;
-  readonly options: LoadOptions;
+  readonly options: PartsOptions;
   readonly logger: Logger;
   /** When loading began. */
   readonly start: number;
@@ -204,7 +220,7 @@ async function loadOn(
   const activations = activationsFor(backend, options.activations);
   logger.debug(
     `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
-      `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
+      `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.tokenizer.kind ?? "none"}; ${backend.description}`,
   );
   const loaded = await loadProgram(backend, weights, {
     maxRows: options.chunk ?? DEFAULT_CHUNK,
@@ -234,6 +250,7 @@ async function loadOn(
       backend: backend.name,
       device: backend.description,
       fallbackReason,
+      isInWorker: false,
       kernels: backend.kernels,
       nThreads: backend.nThreads,
       activations,

@@ -1,7 +1,7 @@
 // A loaded model: what it is, and the sessions that run on it.
 
 import type { JinjaSource } from "../chat/jinja.ts";
-import { UsageError } from "../core/errors.ts";
+import { UnsupportedError, UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { Trace } from "../formats/trace-file.ts";
@@ -32,6 +32,8 @@ export interface ModelInfo {
   readonly device: string;
   /** Why the model does not run on a GPU, where that was to be decided (`device: "auto"`); null otherwise. */
   readonly fallbackReason: string | null;
+  /** Whether the engine runs in a worker of its own (`worker: true`). */
+  readonly isInWorker: boolean;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
   /** Threads that share each step. */
@@ -128,6 +130,7 @@ export class Model implements AsyncDisposable {
    * weights from where they came, as `loadModel` did, with `device: "auto"` on the processor if the GPU does not come back.
    * Sessions go on after the last token that was read or generated, also in mid-answer: with the next call they read again
    * what they had read, at most some thousand tokens. Where nothing is lost it does nothing.
+   * @throws UnsupportedError if the engine runs in a worker
    * @throws UsageError if the file has become another model, or the model has been disposed; else as `loadModel`. It can be
    * tried again
    */
@@ -183,7 +186,7 @@ export class Model implements AsyncDisposable {
    * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
    * @throws UsageError for a name or layer that the model does not have (the message lists what there is), an empty prompt,
    * text without a tokenizer, an unknown id, an initial state of another length, or if the model has been disposed
-   * @throws UnsupportedError if the backend cannot look inside a step
+   * @throws UnsupportedError if the backend cannot look inside a step, or the engine runs in a worker
    * @throws DeviceError if there is no memory
    * @throws the signal's reason if aborted
    */
@@ -223,6 +226,11 @@ export class Model implements AsyncDisposable {
   async #reload(options: ReloadOptions): Promise<void> {
     const engine = this.#engine;
     engine.checkAlive();
+    if (this.#info.isInWorker) {
+      throw new UnsupportedError(
+        `${this.#info.name} is in a worker, which does not reload it. Load it with loadModel, and restore saved sessions.`,
+      );
+    }
     if (this.#loadAgain === null || engine.program.isLost !== true) return;
     const { loaded, info } = await this.#loadAgain(options);
     try {

@@ -65,6 +65,7 @@ export class Sequence {
     const place = engine.createPlace();
     const sequence = new Sequence(engine, place, newReplay(place, null, 0), initialState);
     try {
+      await sequence.created();
       if (snapshot !== undefined) await sequence.rewind(snapshot, allowOtherModel);
       else if (initialState !== null) await sequence.#write(initialState, 0);
     } catch (error) {
@@ -93,6 +94,12 @@ export class Sequence {
     throw new UsageError(
       "There is nothing to continue: give a prompt, or restore a session that has read something.",
     );
+  }
+
+  /** @throws DeviceError if there is no memory for its state */
+  async created(): Promise<void> {
+    const { program, slot } = this.#place;
+    if (this.engine.hasPlace(this.#place)) await program.slotCreated?.(slot);
   }
 
   /** Gives the slot back; the sequence must not be used afterwards. */
