@@ -167,8 +167,13 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
       tokenizer: flags.tokenizer,
       signal,
       logger: flags.verbose === true ? stderrLogger : undefined,
-      onProgress: ({ bytesDone, bytesTotal }) =>
-        bar.update(bytesDone, bytesTotal, `${megabytes(bytesDone)} of ${megabytes(bytesTotal)}`),
+      onProgress: ({ bytesDone, bytesTotal, kernels }) => {
+        if (kernels === undefined) {
+          bar.update(bytesDone, bytesTotal, `${megabytes(bytesDone)} of ${megabytes(bytesTotal)}`);
+        } else {
+          bar.update(kernels.done, kernels.total, `${kernels.done} of ${kernels.total} kernels`);
+        }
+      },
     });
   } finally {
     bar.clear();

@@ -104,7 +104,7 @@ export type { LoadOptions } from "./runtime/load.ts";
 export { Model } from "./runtime/model.ts";
 export type { ZeroInputs } from "./ops/backend.ts";
 export type { ModelInfo, ReloadOptions, RestoreOptions, SessionOptions } from "./runtime/model.ts";
-export type { LoadProgress, TokenProgress } from "./runtime/progress.ts";
+export type { KernelCount, LoadProgress, TokenProgress } from "./runtime/progress.ts";
 export type { MatrixPreview, QuantizeOptions, QuantizePreview } from "./runtime/quantize.ts";
 export type { LogitsWanted } from "./runtime/scheduler.ts";
 export { Session } from "./runtime/session.ts";

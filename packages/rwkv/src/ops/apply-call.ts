@@ -7,43 +7,62 @@ import type { OpCall } from "./signature.ts";
 export function applyCall(ops: Ops, call: OpCall): void {
   switch (call.op) {
     case "layerNorm":
-      return ops.layerNorm(call.out, call.x, call, call.eps);
+      ops.layerNorm(call.out, call.x, call, call.eps);
+      return;
     case "groupNorm":
-      return ops.groupNorm(call.out, call.x, call, call.heads, call.eps);
+      ops.groupNorm(call.out, call.x, call, call.heads, call.eps);
+      return;
     case "tokenShift":
-      return ops.tokenShift(call.outs, call.x, call.shift, call.mix);
+      ops.tokenShift(call.outs, call.x, call.shift, call.mix);
+      return;
     case "shiftDelta":
-      return ops.shiftDelta(call.out, call.x, call.shift);
+      ops.shiftDelta(call.out, call.x, call.shift);
+      return;
     case "addMul":
-      return ops.addMul(call.out, call.x, call.a, call.b);
+      ops.addMul(call.out, call.x, call.a, call.b);
+      return;
     case "matmul":
-      return ops.matmul(call.out, call.w, call.x);
+      ops.matmul(call.out, call.w, call.x);
+      return;
     case "lora":
-      return ops.lora(call.out, call.x, call, call.inner, call.outer);
+      ops.lora(call.out, call.x, call, call.inner, call.outer);
+      return;
     case "activate":
-      return ops.activate(call.out, call.x, call.f);
+      ops.activate(call.out, call.x, call.f);
+      return;
     case "add":
-      return ops.add(call.x, call.y, call.scale);
+      ops.add(call.x, call.y, call.scale);
+      return;
     case "mul":
-      return ops.mul(call.x, call.y);
+      ops.mul(call.x, call.y);
+      return;
     case "lerp":
-      return ops.lerp(call.x, call.target, call.weight);
+      ops.lerp(call.x, call.target, call.weight);
+      return;
     case "copy":
-      return ops.copy(call.out, call.x);
+      ops.copy(call.out, call.x);
+      return;
     case "selectRows":
-      return ops.selectRows(call.out, call.x);
+      ops.selectRows(call.out, call.x);
+      return;
     case "l2NormHeads":
-      return ops.l2NormHeads(call.out, call.x, call.scale, call.heads, call.eps);
+      ops.l2NormHeads(call.out, call.x, call.scale, call.heads, call.eps);
+      return;
     case "scaleKey":
-      return ops.scaleKey(call.k, call.a, call.kA);
+      ops.scaleKey(call.k, call.a, call.kA);
+      return;
     case "addBonus":
-      return ops.addBonus(call.y, call.r, call.k, call.v, call.rK, call.heads);
+      ops.addBonus(call.y, call.r, call.k, call.v, call.rK, call.heads);
+      return;
     case "wkv4":
-      return ops.wkv4(call.y, call, call.k, call.v, call.decay, call.first);
+      ops.wkv4(call.y, call, call.k, call.v, call.decay, call.first);
+      return;
     case "wkv6":
-      return ops.wkv6(call.y, call.wkv, call.r, call.k, call.v, call.decay, call.first);
+      ops.wkv6(call.y, call.wkv, call.r, call.k, call.v, call.decay, call.first);
+      return;
     case "wkv7":
-      return ops.wkv7(call.y, call.wkv, call.r, call.w, call.k, call.v, call.kk, call.a);
+      ops.wkv7(call.y, call.wkv, call.r, call.w, call.k, call.v, call.kk, call.a);
+      return;
     default:
       return call satisfies never;
   }

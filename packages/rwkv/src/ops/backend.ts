@@ -39,6 +39,9 @@ export interface TensorDeclarer {
   output(name: string, shape: readonly number[]): Tensor;
 }
 
+/** How many kernels of those to be compiled are. */
+export type OnCompiled = (done: number, total: number) => void;
+
 /** Collects the tensors and the forward pass of one model. */
 export interface ProgramBuilder extends TensorDeclarer {
   /** @throws DeviceError if the weight does not fit in the device's memory, with the arithmetic */
@@ -46,8 +49,9 @@ export interface ProgramBuilder extends TensorDeclarer {
   /**
    * Ends the building: runs `forward` once, or keeps it to run at each step, as the backend likes.
    * The builder cannot be used afterwards.
+   * @param onCompiled - called when one of the kernels that had to be compiled is; an error in it ends the building
    */
-  build(forward: (ops: Ops) => void): Promise<Program>;
+  build(forward: (ops: Ops) => void, onCompiled?: OnCompiled): Promise<Program>;
   /** Frees what has been taken so far; for a load that failed half-way. */
   dispose(): void;
 }

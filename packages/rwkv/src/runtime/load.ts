@@ -74,7 +74,7 @@ export interface LoadOptions {
    */
   readonly worker?: boolean | EngineWorker | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Called after each tensor; an error in it ends the loading. */
+  /** Called after each tensor and each kernel compiled; an error in it ends the loading. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Where messages for developers go. Default: nowhere. */
   readonly logger?: Logger | undefined;
@@ -222,6 +222,11 @@ async function loadOn(
     `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
       `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.tokenizer.kind ?? "none"}; ${backend.description}`,
   );
+  let last: LoadProgress | null = null;
+  const report = (progress: LoadProgress): void => {
+    last = progress;
+    onProgress?.(progress);
+  };
   const loaded = await loadProgram(backend, weights, {
     maxRows: options.chunk ?? DEFAULT_CHUNK,
     activations,
@@ -229,9 +234,8 @@ async function loadOn(
     groupNormEps: options.groupNormEps,
     dtype: options.dtype,
     signal,
-    onProgress:
-      onProgress &&
-      ((bytesDone, bytesTotal, tensor) => onProgress({ phase: "load", bytesDone, bytesTotal, tensor })),
+    onProgress: (bytesDone, bytesTotal, tensor) => report({ phase: "load", bytesDone, bytesTotal, tensor }),
+    onCompiled: (done, total) => report({ ...last!, phase: "compile", kernels: { done, total } }),
   });
   performance.measure("rwkv:load", { start, end: performance.now() });
   performance.clearMeasures("rwkv:load");

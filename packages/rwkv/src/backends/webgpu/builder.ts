@@ -1,7 +1,14 @@
 // Collects the tensors of one model, uploads its weights, and records its forward pass.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Backend, BuilderOptions, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type {
+  Backend,
+  BuilderOptions,
+  OnCompiled,
+  Program,
+  ProgramBuilder,
+  WeightUpload,
+} from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
@@ -93,7 +100,7 @@ class WebgpuBuilder implements ProgramBuilder {
     return this.#declare("output", "logit", name, shape);
   }
 
-  async build(forward: (ops: Ops) => void): Promise<Program> {
+  async build(forward: (ops: Ops) => void, onCompiled?: OnCompiled): Promise<Program> {
     await this.#reading;
     if (this.#isFinished) throw new UsageError("the program is built already; make another builder.");
     const output = this.#tensors.find(({ kind }) => kind === "output");
@@ -121,7 +128,7 @@ class WebgpuBuilder implements ProgramBuilder {
     await weights.finish();
     await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
     const calls = commands.flatMap((command) => kernelCalls(command, places));
-    const dispatches = await Dispatches.create(gpu, calls);
+    const dispatches = await Dispatches.create(gpu, calls, onCompiled);
     if (this.#createOracle !== null) {
       try {
         await trustKernels(gpu, recorded, calls, { own: this.#trusted(), createOracle: this.#createOracle });

@@ -13,6 +13,9 @@ export const USAGE = { mapRead: 1, copySrc: 4, copyDst: 8, uniform: 64, storage:
 /** The mode of a mapping for reading. */
 const MAP_READ = 1;
 
+/** A tenth of a second on a GPU of 0.3 TFLOPS, far below what drivers put up with. */
+const SUBMITTED_WORK = 2 ** 34;
+
 /** What is asked of an adapter beyond the defaults, as much as it has. */
 const WANTED_LIMITS = [
   "maxBufferSize",
@@ -104,6 +107,11 @@ export class Gpu {
       maxStorageBufferBindingSize ?? limits.maxStorageBufferBindingSize,
     );
     return Math.floor(most / 4) * 4;
+  }
+
+  /** Most multiply-adds of one submission, or those of one dispatch. */
+  get submittedWork(): number {
+    return this.#restrictions.submittedWork ?? SUBMITTED_WORK;
   }
 
   /** Where bindings of uniform buffers may begin: at multiples of this. */

@@ -128,7 +128,7 @@ function kindOf(call: OpCall): string {
       ? `${argument} ${dtype} ${shape.join("x")}`
       : `${argument} ${index}`,
   );
-  const numbers = Object.values(call).filter((value) => typeof value !== "object");
+  const numbers = Object.values<unknown>({ ...call }).filter((value) => typeof value !== "object");
   return [...numbers, ...operands].join(", ");
 }
 

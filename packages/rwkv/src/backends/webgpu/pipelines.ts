@@ -41,6 +41,11 @@ export class Pipelines {
     return layout;
   }
 
+  /** Whether the kernel is compiled, or on the way. */
+  has(text: string): boolean {
+    return this.#pipelines.has(text);
+  }
+
   /** @throws DeviceError if the driver does not compile it */
   compile(label: string, text: string, layout: GPUBindGroupLayout): Promise<GPUComputePipeline> {
     let pipeline = this.#pipelines.get(text);

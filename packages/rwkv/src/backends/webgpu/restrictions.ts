@@ -6,6 +6,8 @@ export interface Restrictions {
   readonly memoryBytes?: number | undefined;
   /** Upper bounds of limits, which may be below those that WebGPU promises. */
   readonly limits?: Partial<Pick<GPUSupportedLimits, "maxBufferSize" | "maxStorageBufferBindingSize">>;
+  /** Most multiply-adds of one submission. */
+  readonly submittedWork?: number | undefined;
   /** Whether it says that the processor does its work. */
   readonly isSoftware?: boolean | undefined;
   /** What the driver compiles in place of a kernel's text. */
