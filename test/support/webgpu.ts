@@ -4,6 +4,8 @@
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
+import { restrict } from "../../packages/rwkv/src/backends/webgpu/restrictions.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
@@ -30,7 +32,10 @@ export const DAWN_OPTIONS = [
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
-async function find(): Promise<{ gpu: GPU; create: () => Promise<WebgpuBackend> } | null> {
+/** @param without - features that the backend is not to use */
+type CreateWebgpu = (without?: readonly GpuFeature[]) => Promise<WebgpuBackend>;
+
+async function find(): Promise<{ gpu: GPU; create: CreateWebgpu } | null> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -40,7 +45,13 @@ async function find(): Promise<{ gpu: GPU; create: () => Promise<WebgpuBackend> 
   try {
     const { create: createGpu } = await import("webgpu");
     const gpu = createGpu([...DAWN_OPTIONS]);
-    const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
+    const restricted = new Map([["", gpu]]);
+    const create: CreateWebgpu = (without = []) => {
+      const key = without.join(" ");
+      const own = restricted.get(key) ?? restrict(gpu, { without });
+      restricted.set(key, own);
+      return createWebgpuBackend(own);
+    };
     await Promise.race([create(), tooLate]);
     return { gpu, create };
   } catch (error) {
@@ -53,7 +64,7 @@ async function find(): Promise<{ gpu: GPU; create: () => Promise<WebgpuBackend> 
 
 interface WebgpuTestBackend {
   readonly name: string;
-  readonly create: () => Promise<WebgpuBackend>;
+  readonly create: CreateWebgpu;
 }
 
 /** Where the processor imitates the GPU these tests take many minutes, so that they run only when they are asked for. */

@@ -104,6 +104,15 @@ describe.skipIf(WEBGPU.length === 0)("webgpu device", { timeout: 300_000 }, () =
     model.dispose();
   });
 
+  test("without subgroups and packed products a model runs as well", async () => {
+    const { api } = apiOn({ without: ["subgroups", "packed_4x8_integer_dot_product"] });
+    const model = await api.loadModel(MODEL, { device: "auto", dtype: "q8" });
+    expect(model.info).toMatchObject({ backend: "webgpu", activations: "int8" });
+    const { tokens } = await (await model.createSession()).generate([1, 2, 3], GREEDY);
+    expect(tokens).toHaveLength(GREEDY.maxTokens);
+    model.dispose();
+  });
+
   describe("a driver that computes wrongly", () => {
     // One thread too few in a sum, as a miscompiled barrier gives.
     const compiles = (text: string): string => text.replace("mean = total", "mean = 0.5 * total");

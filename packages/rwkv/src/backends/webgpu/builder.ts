@@ -2,6 +2,7 @@
 
 import { UsageError } from "../../core/errors.ts";
 import type {
+  Activations,
   Backend,
   BuilderOptions,
   OnCompiled,
@@ -38,19 +39,20 @@ export interface WebgpuBuilderOptions extends BuilderOptions {
  */
 export function createWebgpuBuilder(
   gpu: Gpu,
-  { maxRows, maxPartBytes }: WebgpuBuilderOptions,
+  { maxRows, maxPartBytes, activations = "f32" }: WebgpuBuilderOptions,
   createOracle: (() => Promise<Backend>) | null,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
   gpu.checkAlive();
-  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, createOracle);
+  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, activations, createOracle);
 }
 
 class WebgpuBuilder implements ProgramBuilder {
   readonly #gpu: Gpu;
   readonly #maxRows: number;
+  readonly #activations: Activations;
   readonly #createOracle: (() => Promise<Backend>) | null;
   readonly #weights: Weights;
   readonly #tensors: Tensor[] = [];
@@ -63,11 +65,13 @@ class WebgpuBuilder implements ProgramBuilder {
     gpu: Gpu,
     maxRows: number,
     maxPartBytes: number,
+    activations: Activations,
     createOracle: (() => Promise<Backend>) | null,
   ) {
     this.#createOracle = createOracle;
     this.#gpu = gpu;
     this.#maxRows = maxRows;
+    this.#activations = activations;
     this.#weights = new Weights(gpu, maxPartBytes);
   }
 
@@ -125,13 +129,18 @@ class WebgpuBuilder implements ProgramBuilder {
         return tensor.kind === "state" ? slots.placeOf(tensor) : rows.placeOf(tensor);
       },
     };
+    const choice = { features: gpu.features, activations: this.#activations };
     await weights.finish();
     await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
-    const calls = commands.flatMap((command) => kernelCalls(command, places));
+    const calls = commands.flatMap((command) => kernelCalls(command, places, choice));
     const dispatches = await Dispatches.create(gpu, calls, onCompiled);
     if (this.#createOracle !== null) {
       try {
-        await trustKernels(gpu, recorded, calls, { own: this.#trusted(), createOracle: this.#createOracle });
+        await trustKernels(gpu, recorded, calls, {
+          own: this.#trusted(),
+          createOracle: this.#createOracle,
+          activations: this.#activations,
+        });
       } catch (error) {
         dispatches.dispose();
         throw error;
@@ -157,7 +166,8 @@ class WebgpuBuilder implements ProgramBuilder {
   /** Programs like this one, whose kernels are not questioned. */
   #trusted(): Pick<Backend, "createBuilder"> {
     return {
-      createBuilder: ({ maxRows }) => createWebgpuBuilder(this.#gpu, { maxRows }, null),
+      createBuilder: ({ maxRows }) =>
+        createWebgpuBuilder(this.#gpu, { maxRows, activations: this.#activations }, null),
     };
   }
 

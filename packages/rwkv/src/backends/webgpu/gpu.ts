@@ -3,6 +3,8 @@
 
 import { DeviceError } from "../../core/errors.ts";
 import { findAdapter, type FoundAdapter } from "./adapters.ts";
+import { findFeatures, wantedExtensions } from "./features.ts";
+import type { KernelFeatures } from "./kernels/product.ts";
 import { Pipelines } from "./pipelines.ts";
 import { findRestrictions, type Restrictions } from "./restrictions.ts";
 import type { Verdict } from "./trust.ts";
@@ -42,6 +44,7 @@ export class Gpu {
   readonly description: string;
   /** Whether the adapter says that the processor does its work. */
   readonly isSoftware: boolean;
+  readonly features: KernelFeatures;
   readonly pipelines: Pipelines;
   readonly device: GPUDevice;
   readonly verdict: Verdict;
@@ -52,12 +55,14 @@ export class Gpu {
 
   private constructor(
     device: GPUDevice,
+    features: KernelFeatures,
     { description, isSoftware }: FoundAdapter,
     { restrictions, verdicts }: Common,
   ) {
     this.verdict = verdicts.get(description) ?? { trusted: new Set(), failure: null };
     verdicts.set(description, this.verdict);
     this.device = device;
+    this.features = features;
     this.description = description;
     this.isSoftware = restrictions.isSoftware ?? isSoftware;
     this.pipelines = new Pipelines(device, restrictions.compiles);
@@ -75,11 +80,15 @@ export class Gpu {
   }
 
   /** @throws DeviceError if the adapter gives no device */
-  static async open(found: FoundAdapter, common: Common): Promise<Gpu> {
+  static async open(webgpu: GPU, found: FoundAdapter, common: Common): Promise<Gpu> {
     const { adapter, description } = found;
+    const { without = [] } = common.restrictions;
     const requiredLimits = Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]]));
+    const requiredFeatures = wantedExtensions(adapter, without);
     try {
-      return new Gpu(await adapter.requestDevice({ requiredLimits }), found, common);
+      const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+      const features = await findFeatures(webgpu, adapter, device, without);
+      return new Gpu(device, features, found, common);
     } catch (cause) {
       throw new DeviceError(`The GPU (${description}) gives no device: ${messageOf(cause)}`, { cause });
     }
@@ -221,7 +230,7 @@ export function openGpu(webgpu: GPU, adapter: string | null): Promise<Gpu> {
   };
   opened.set(webgpu, common);
   const { devices } = common;
-  const open = async (): Promise<Gpu> => Gpu.open(await findAdapter(webgpu, adapter), common);
+  const open = async (): Promise<Gpu> => Gpu.open(webgpu, await findAdapter(webgpu, adapter), common);
   const opening = devices.get(adapter)?.then((before) => (before.isLost ? open() : before), open) ?? open();
   devices.set(adapter, opening);
   return opening;

@@ -1,7 +1,11 @@
 // A GPU with less than it has, and a driver that goes wrong: for tests of what a machine may lack.
 
+import type { GpuFeature } from "./features.ts";
+
 /** What a restricted GPU is like. */
 export interface Restrictions {
+  /** Features that are not used even where it has them. */
+  readonly without?: readonly GpuFeature[] | undefined;
   /** Most bytes of all buffers together: beyond them there is no memory. */
   readonly memoryBytes?: number | undefined;
   /** Upper bounds of limits, which may be below those that WebGPU promises. */

@@ -3,7 +3,7 @@
 // compiled by then, so that little is added to the time of loading.
 
 import { DeviceError } from "../../core/errors.ts";
-import type { Backend, Program, Run } from "../../ops/backend.ts";
+import type { Activations, Backend, Program, Run } from "../../ops/backend.ts";
 import type { OpCall } from "../../ops/signature.ts";
 import type { Gpu } from "./gpu.ts";
 import { assemble, type KernelCall } from "./kernels/kernel.ts";
@@ -16,13 +16,18 @@ export interface Verdict {
   failure: DeviceError | null;
 }
 
-/** Most that the root mean square of the differences may be of that of the values: far above rounding, far below an error. */
-const LIMIT = 1e-2;
+/**
+ * Most that the root mean square of the differences may be of that of the values: far above rounding, far below an error. The
+ * oracle does not round activations.
+ */
+const LIMITS: Readonly<Record<Activations, number>> = { f32: 0.01, int8: 0.1 };
 
 /** Makes the programs that are compared. */
 export interface Compared {
   readonly own: Pick<Backend, "createBuilder">;
   readonly createOracle: () => Promise<Backend>;
+  /** Of the former. */
+  readonly activations: Activations;
 }
 
 /**
@@ -34,12 +39,17 @@ export async function trustKernels(
   { verdict, description }: Gpu,
   recorded: readonly OpCall[],
   calls: readonly KernelCall[],
-  { own, createOracle }: Compared,
+  { own, createOracle, activations }: Compared,
 ): Promise<void> {
   if (verdict.failure !== null) throw verdict.failure;
   const texts = calls.flatMap((call) => assemble(call).texts);
   if (texts.every((text) => verdict.trusted.has(text))) return;
-  const difference = await compare(new MiniModel(recorded), rowCounts(calls), [own, await createOracle()]);
+  const difference = await compare(
+    new MiniModel(recorded),
+    rowCounts(calls),
+    [own, await createOracle()],
+    LIMITS[activations],
+  );
   if (difference !== null) {
     verdict.failure = new DeviceError(
       `The GPU (${description}) computes wrongly: in its self-test ${difference}. Update its driver, or use the cpu backend.`,
@@ -63,6 +73,7 @@ async function compare(
   model: MiniModel,
   counts: readonly number[],
   backends: readonly Compared["own"][],
+  limit: number,
 ): Promise<string | null> {
   const maxRows = Math.max(...counts, 2);
   const programs: Program[] = [];
@@ -74,8 +85,8 @@ async function compare(
       const [got, want] = [await runRows(own, nRows, inputs), await runRows(oracle, nRows, inputs)];
       for (const [i, what] of (["logits", "state"] as const).entries()) {
         const error = relativeError(got[i]!, want[i]!);
-        if (!(error <= LIMIT)) {
-          return `the ${what} after ${nRows} rows are off by ${error.toPrecision(3)} of their size, at most ${LIMIT} would do`;
+        if (!(error <= limit)) {
+          return `the ${what} after ${nRows} rows are off by ${error.toPrecision(3)} of their size, at most ${limit} would do`;
         }
       }
     }

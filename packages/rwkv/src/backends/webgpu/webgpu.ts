@@ -42,7 +42,7 @@ export async function createWebgpuBackend(
     name: "webgpu",
     description: `webgpu: ${gpu.description}`,
     nThreads: 1,
-    hasInt8Activations: false,
+    hasInt8Activations: true,
     kernels: null,
     isSoftware: gpu.isSoftware,
     createBuilder: (options) => createWebgpuBuilder(gpu, options, createOracle ?? null),
