@@ -60,6 +60,7 @@ function productCall(pieces: readonly Piece[], places: Places): KernelCall {
     label: `product ${namesOf(products.map(({ w }) => w))} -> ${namesOf(products.map(({ out }) => out))}`,
     parts: pieces.map((piece) => productPart(piece, anyBias, places)),
     isGrouped: true,
+    steps: "all",
     rows,
     variants: VARIANTS.map(({ maxRows, rowsPerGroup }) => {
       const text = matmulText(matrix.dtype, rowsPerGroup, rows, anyBias !== null);
