@@ -1,16 +1,21 @@
 // The entry point for browsers and bundlers.
 
 import { browserPlatform } from "./platform/browser.ts";
+import { enginePort, startEngine } from "./platform/engine-worker.ts";
 import { createApi } from "./runtime/api.ts";
+import { serveEngine } from "./runtime/worker/serve.ts";
 
 export * from "./index.ts";
 export { httpSource } from "./platform/http.ts";
 
-const api = createApi(browserPlatform);
+// A worker for the engine runs this same module, so that a bundle stays one file.
+const api = createApi({ ...browserPlatform, startEngine: () => startEngine(import.meta.url) });
+const port = enginePort();
+if (port !== null) serveEngine(browserPlatform, port);
 
 /**
  * Loads an RWKV model of any generation.
- * @param file - an address, a `File`, bytes, or any `ByteSource`; the format is recognised by content
+ * @param file - an address, a `File`, a handle of one, bytes, or any `ByteSource`; the format is recognised by content
  * @throws FormatError if the file is damaged, UnsupportedError if it holds something else, UsageError for a wrong
  * option, DeviceError if the weights do not fit, the signal's reason if aborted; nothing stays in memory then
  */

@@ -30,7 +30,7 @@ export { splitThoughts, ThoughtSplitter } from "./chat/thoughts.ts";
 export type { WrittenPiece } from "./chat/thoughts.ts";
 export { jsonTranscript, markdownTranscript } from "./chat/transcript.ts";
 export { blobSource, bytesSource } from "./core/byte-source.ts";
-export type { ByteSource } from "./core/byte-source.ts";
+export type { ByteSource, FileHandle } from "./core/byte-source.ts";
 export type { ByteSink } from "./core/byte-sink.ts";
 export { ENCODED_DTYPES } from "./core/decode.ts";
 export type { EncodedDType } from "./core/decode.ts";
@@ -45,6 +45,7 @@ export {
   UsageError,
 } from "./core/errors.ts";
 export type { ErrorCode } from "./core/errors.ts";
+export type { EngineWorker } from "./core/port.ts";
 export type { WeightLayout } from "./core/layout.ts";
 export type { Logger } from "./core/logger.ts";
 export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";

@@ -43,6 +43,12 @@ export interface RowReader {
   close(): void;
 }
 
+/** A handle of a file: of the origin private file system, or of a file that a person has picked. */
+export interface FileHandle {
+  readonly name: string;
+  getFile(): Promise<Blob>;
+}
+
 /** Where bytes lie in a file of this machine. */
 export interface FilePlace {
   readonly file: LocalFile;

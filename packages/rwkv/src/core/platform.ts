@@ -3,6 +3,7 @@
 
 import type { ByteSource } from "./byte-source.ts";
 import type { NativeKernels } from "./native.ts";
+import type { Port } from "./port.ts";
 
 export interface Platform {
   /**
@@ -28,6 +29,11 @@ export interface Platform {
    * @throws DeviceError if there is none here, with what to do
    */
   readonly loadWebgpu: () => Promise<GPU>;
+  /**
+   * Starts a worker that serves an engine to the other end of the port; absent where the engine blocks nobody anyway.
+   * @throws DeviceError if the worker cannot be started
+   */
+  readonly startEngine?: () => Port;
   /** The path of the bundled demo model, null where it is not installed; absent where there can be none. */
   findDemoModel?: () => string | null;
 }

@@ -14,6 +14,10 @@ export interface EmbeddingTable {
   /** In the type that it is kept in. */
   readonly byteLength: number;
   readonly rowByteLength: number;
+  /** What it is kept in. */
+  readonly dtype: WeightDType;
+  /** The whole table; null where rows are looked up in a file. */
+  readonly bytes: Uint8Array<ArrayBuffer> | null;
   /**
    * Writes the row of a token, `[C]`, at `offset` of `out`. The id must be below nVocab.
    * @throws FormatError if the file was changed meanwhile, DeviceError if it cannot be read
@@ -30,6 +34,10 @@ export interface PositionTable {
   readonly byteLength: number;
   /** Of the two rows that make a position's. */
   readonly rowByteLength: number;
+  /** `[P, C]`: what is added for the remainder of a position by P. */
+  readonly columns: Float32Array<ArrayBuffer>;
+  /** `[P, C]`: what is added for the quotient. */
+  readonly rows: Float32Array<ArrayBuffer>;
   row(position: number, out: Float32Array, offset: number): void;
 }
 
@@ -47,18 +55,10 @@ export async function readEmbeddingTable(
   const { place } = weight;
   const byteLength = byteLengthOf(dtype, weight.shape);
   const rowByteLength = byteLengthOf(dtype, [nEmbd]);
-  const table = { nVocab, nEmbd, byteLength, rowByteLength };
   if (place === undefined || dtype !== weight.dtype) {
     const bytes = new Uint8Array(byteLength);
     await readMatrix(source, weight, dtype, bytes, signal);
-    return {
-      ...table,
-      row(id, out, offset) {
-        const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
-        decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
-      },
-      close: () => undefined,
-    };
+    return embeddingTable(nVocab, nEmbd, dtype, bytes);
   }
   const reader = place.file.openRows();
   const row = new Uint8Array(rowByteLength);
@@ -70,12 +70,40 @@ export async function readEmbeddingTable(
     throw error;
   }
   return {
-    ...table,
+    nVocab,
+    nEmbd,
+    byteLength,
+    rowByteLength,
+    dtype,
+    bytes: null,
     row(id, out, offset) {
       reader.read(place.offset + id * rowByteLength, row);
       decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
     },
     close: () => reader.close(),
+  };
+}
+
+/** A table in memory. @param bytes - not copied */
+export function embeddingTable(
+  nVocab: number,
+  nEmbd: number,
+  dtype: WeightDType,
+  bytes: Uint8Array<ArrayBuffer>,
+): EmbeddingTable {
+  const rowByteLength = byteLengthOf(dtype, [nEmbd]);
+  return {
+    nVocab,
+    nEmbd,
+    byteLength: bytes.byteLength,
+    rowByteLength,
+    dtype,
+    bytes,
+    row(id, out, offset) {
+      const row = bytes.subarray(id * rowByteLength, (id + 1) * rowByteLength);
+      decodeToF32(dtype, row, out.subarray(offset, offset + nEmbd));
+    },
+    close: () => undefined,
   };
 }
 
@@ -89,13 +117,24 @@ export async function readPositionTable(
   y: CanonicalWeight,
   signal?: AbortSignal,
 ): Promise<PositionTable> {
-  const [side, nEmbd] = x.shape as readonly [number, number];
-  const columns = await readValues(x, signal);
-  const rows = await readValues(y, signal);
+  const [, nEmbd] = x.shape as readonly [number, number];
+  return positionTable(nPositions, nEmbd, await readValues(x, signal), await readValues(y, signal));
+}
+
+/** A table in memory. @param columns, rows - not copied */
+export function positionTable(
+  nPositions: number,
+  nEmbd: number,
+  columns: Float32Array<ArrayBuffer>,
+  rows: Float32Array<ArrayBuffer>,
+): PositionTable {
+  const side = columns.length / nEmbd;
   return {
     nPositions,
     byteLength: columns.byteLength + rows.byteLength,
     rowByteLength: 8 * nEmbd,
+    columns,
+    rows,
     row(position, out, offset) {
       if (position >= nPositions) {
         out.fill(0, offset, offset + nEmbd);

@@ -19,7 +19,10 @@ const LIMITS: Readonly<Partial<Record<EncodedDType, number>>> = {
 };
 
 /** The stored values of a weight in f32, in its canonical shape. */
-export async function readValues(weight: CanonicalWeight, signal?: AbortSignal): Promise<Float32Array> {
+export async function readValues(
+  weight: CanonicalWeight,
+  signal?: AbortSignal,
+): Promise<Float32Array<ArrayBuffer>> {
   const bytes = new Uint8Array(weight.byteLength);
   await weight.read(bytes, signal);
   const values = new Float32Array(countElements(weight.shape));

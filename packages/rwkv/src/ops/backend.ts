@@ -91,6 +91,11 @@ export interface Program {
    * @throws DeviceError if there is no memory for one more
    */
   createSlot(copyOf?: number): number;
+  /**
+   * Resolves once a new slot has its memory; absent where `createSlot` tells at once. The slot may be used before.
+   * @throws DeviceError if there is no memory for it, as will everything that is done with the slot
+   */
+  slotCreated?(slot: number): Promise<void>;
   /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */

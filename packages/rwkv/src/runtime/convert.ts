@@ -59,17 +59,10 @@ export async function convert(
       return;
     }
     const { config } = weights;
-    const tokenizer = await findTokenizer(
-      platform,
-      opened,
-      checkpoint,
-      config.nVocab,
-      options.tokenizer,
-      signal,
-    );
+    const found = await findTokenizer(platform, opened, checkpoint, config.nVocab, options.tokenizer, signal);
     const metadata = new Map([
       ...ggufMetadata(weights, dtype),
-      ...tokenizerMetadata(tokenizer, config.nVocab),
+      ...tokenizerMetadata(found?.tokenizer ?? null, config.nVocab),
     ]);
     await writeGguf(sink, withProgress(ggufTensors(weights, dtype), options), metadata);
   });

@@ -4,6 +4,7 @@ import type { EncodedDType } from "../core/decode.ts";
 import { DeviceError, UnsupportedError, UsageError } from "../core/errors.ts";
 import { SILENT_LOGGER, type Logger } from "../core/logger.ts";
 import type { Platform } from "../core/platform.ts";
+import type { EngineWorker } from "../core/port.ts";
 import type { Activations, Backend } from "../ops/backend.ts";
 import { loadProgram, type LoadedProgram } from "../model/load.ts";
 import { canonicalWeights, type CanonicalWeights } from "../model/weights/canonical.ts";
@@ -22,10 +23,10 @@ import type { JinjaSource } from "../chat/jinja.ts";
 import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
-import { Model } from "./model.ts";
+import { Model, type ModelInfo } from "./model.ts";
 import type { LoadProgress } from "./progress.ts";
 import { baseName, withCheckpoint, type FileSource } from "./source.ts";
-import { findTokenizer } from "./tokenizer.ts";
+import { findTokenizer, type FoundTokenizer } from "./tokenizer.ts";
 
 /** How a model is loaded. */
 export interface LoadOptions {
@@ -65,6 +66,11 @@ export interface LoadOptions {
   readonly lora?: LoraOptions | undefined;
   /** Default: the one inside the file or beside it. */
   readonly tokenizer?: Tokenizer | FileSource | undefined;
+  /**
+   * Whether the engine runs in a worker of its own, so that the page never waits for it; or the worker that it shall run in,
+   * which must have loaded `rwkv/worker` and belongs to the model from then on. For browsers. Default false.
+   */
+  readonly worker?: boolean | EngineWorker | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each tensor; an error in it ends the loading. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -89,6 +95,36 @@ export async function loadModel(
   options: LoadOptions = {},
 ): Promise<Model> {
   checkOptions(options);
+  const { worker = false, ...others } = options;
+  if (worker !== false) {
+    const { loadInWorker } = await import("./worker/load.ts");
+    return loadInWorker(platform, file, worker, others);
+  }
+  const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, others);
+  const { name, fingerprint } = info;
+  const engine = new Engine({ name, loaded, fingerprint, tokenizer: tokenizer?.tokenizer ?? null });
+  return new Model(engine, info, chatTemplate, platform);
+}
+
+/** What a model is made of. */
+export interface LoadedParts {
+  readonly loaded: LoadedProgram;
+  readonly tokenizer: FoundTokenizer | null;
+  readonly info: ModelInfo;
+  readonly chatTemplate: JinjaSource | null;
+}
+
+/** How the parts are loaded: `tokenizer` may be null, for none. */
+export type PartsOptions = Omit<LoadOptions, "tokenizer" | "worker"> & {
+  readonly tokenizer?: LoadOptions["tokenizer"] | null;
+};
+
+/** As `loadModel`, up to the weights on the device. */
+export async function loadParts(
+  platform: Platform,
+  file: FileSource | undefined,
+  options: PartsOptions,
+): Promise<LoadedParts> {
   const { signal } = options;
   const logger = options.logger ?? SILENT_LOGGER;
   const start = performance.now();
@@ -108,7 +144,7 @@ export async function loadModel(
     const title = metadata.get("general.name");
     const setting = { lora: options.lora, keepsF32: options.dtype !== undefined, signal, logger };
     return withAdapter(platform, base, setting, (weights, identity) =>
-      createModel({
+      chooseDevice({
         platform,
         format,
         title: typeof title === "string" ? title : null,
@@ -124,23 +160,23 @@ export async function loadModel(
   });
 }
 
-interface ModelParts {
+interface PartsToLoad {
   readonly platform: Platform;
   readonly format: string;
   readonly title: string | null;
   readonly weights: CanonicalWeights;
   /** The model's fingerprint. */
   readonly identity: string;
-  readonly tokenizer: Tokenizer | null;
+  readonly tokenizer: FoundTokenizer | null;
   readonly chatTemplate: JinjaSource | null;
-  readonly options: LoadOptions;
+  readonly options: PartsOptions;
   readonly logger: Logger;
   /** When loading began. */
   readonly start: number;
 }
 
 /** Chooses the device. */
-async function createModel(parts: ModelParts): Promise<Model> {
+async function chooseDevice(parts: PartsToLoad): Promise<LoadedParts> {
   const { platform, options, logger } = parts;
   const resources: BackendResources = {
     threads: options.threads,
@@ -150,33 +186,33 @@ async function createModel(parts: ModelParts): Promise<Model> {
   };
   if (options.device !== "auto") {
     const backend = await createBackend(options.backend ?? options.device ?? "cpu", resources);
-    return createModelOn(backend, null, parts);
+    return loadOn(backend, null, parts);
   }
   let { reason } = await findGpu(resources);
   if (reason === null) {
     try {
-      return await createModelOn(await createBackend("webgpu", resources), null, parts);
+      return await loadOn(await createBackend("webgpu", resources), null, parts);
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       reason = error.message;
     }
   }
   logger.warn(`The cpu backend is used: ${reason}`);
-  return createModelOn(await createBackend("cpu", resources), reason, parts);
+  return loadOn(await createBackend("cpu", resources), reason, parts);
 }
 
 /** Moves the weights to the device. */
-async function createModelOn(
+async function loadOn(
   backend: Backend,
   fallbackReason: string | null,
-  { platform, format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: ModelParts,
-): Promise<Model> {
+  { format, title, weights, identity, tokenizer, chatTemplate, options, logger, start }: PartsToLoad,
+): Promise<LoadedParts> {
   const { source, config } = weights;
   const { signal, onProgress } = options;
   const activations = activationsFor(backend, options.activations);
   logger.debug(
     `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
-      `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.kind ?? "none"}; ${backend.description}`,
+      `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.tokenizer.kind ?? "none"}; ${backend.description}`,
   );
   const loaded = await loadProgram(backend, weights, {
     maxRows: options.chunk ?? DEFAULT_CHUNK,
@@ -196,15 +232,17 @@ async function createModelOn(
   logger.debug(
     `${name}: ${weightByteLength} bytes of weights loaded in ${Math.round(performance.now() - start)} ms`,
   );
-  const engine = new Engine({ name, loaded, fingerprint: identity, tokenizer });
-  return new Model(
-    engine,
-    {
+  return {
+    loaded,
+    tokenizer,
+    chatTemplate,
+    info: {
       name,
       title,
       backend: backend.name,
       device: backend.description,
       fallbackReason,
+      isInWorker: false,
       kernels: backend.kernels,
       nThreads: backend.nThreads,
       activations,
@@ -213,9 +251,7 @@ async function createModelOn(
       stateByteLength: 4 * loaded.program.stateElements,
       fingerprint: identity,
     },
-    chatTemplate,
-    platform,
-  );
+  };
 }
 
 function activationsFor(backend: Backend, asked: Activations | undefined): Activations {

@@ -29,6 +29,8 @@ export interface ModelInfo {
   readonly device: string;
   /** Why the model does not run on a GPU, where that was to be decided (`device: "auto"`); null otherwise. */
   readonly fallbackReason: string | null;
+  /** Whether the engine runs in a worker of its own (`worker: true`). */
+  readonly isInWorker: boolean;
   /** The set of kernels in use, such as `wasm-simd`; null for a backend that has one only. */
   readonly kernels: string | null;
   /** Threads that share each step. */
@@ -136,7 +138,7 @@ export class Model implements AsyncDisposable {
    * @param prompt - text, token ids, or embedding rows `[T, C]` as f32
    * @throws UsageError for a name or layer that the model does not have (the message lists what there is), an empty prompt,
    * text without a tokenizer, an unknown id, an initial state of another length, or if the model has been disposed
-   * @throws UnsupportedError if the backend cannot look inside a step
+   * @throws UnsupportedError if the backend cannot look inside a step, or the engine runs in a worker
    * @throws DeviceError if there is no memory
    * @throws the signal's reason if aborted
    */

@@ -12,10 +12,9 @@ import { packWeights, type MatrixToPack, type PackedWeights } from "../model/pac
 import { chooseDTypes, type DTypePolicy } from "../model/policy.ts";
 import { canonicalWeights, type CanonicalWeight } from "../model/weights/canonical.ts";
 import { packedMetadata } from "../model/weights/packed.ts";
-import { worldVocabularyFile } from "../tokenizer/world.ts";
 import type { LoadProgress } from "./progress.ts";
 import { withCheckpoint, type FileSource, type OpenedFile } from "./source.ts";
-import { findTokenizerFile } from "./tokenizer.ts";
+import { fileOf, findTokenizerFile } from "./tokenizer.ts";
 
 /** What `quantize` writes. Without `dtype` and `policy` matrices keep their types, and only their order changes. */
 export interface QuantizeOptions extends DTypePolicy {
@@ -143,9 +142,7 @@ async function tokenizerFile(
   { tokenizer: wanted, signal }: QuantizeOptions,
 ): Promise<Uint8Array | null> {
   const found = await findTokenizerFile(platform, opened, checkpoint, nVocab, wanted, signal);
-  if (found === null) return null;
-  if (found.file !== null) return found.file;
-  return found.tokenizer.kind === "world" ? worldVocabularyFile(found.tokenizer) : null;
+  return found === null ? null : fileOf(found);
 }
 
 /** Counts bytes as tensors are read, and stops between two of them if aborted. */

@@ -54,6 +54,7 @@ export class Sequence {
     engine.checkAlive();
     const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
     try {
+      await sequence.created();
       if (snapshot !== undefined) await sequence.rewind(snapshot, allowOtherModel);
       else if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
     } catch (error) {
@@ -82,6 +83,11 @@ export class Sequence {
     throw new UsageError(
       "There is nothing to continue: give a prompt, or restore a session that has read something.",
     );
+  }
+
+  /** @throws DeviceError if there is no memory for its state */
+  async created(): Promise<void> {
+    await this.engine.program.slotCreated?.(this.slot);
   }
 
   /** Gives the slot back; the sequence must not be used afterwards. */

@@ -112,16 +112,22 @@ export class Session implements AsyncDisposable {
   }
 
   /** An independent session that continues from here. The state is copied when one of the two next reads, if ever. */
-  fork(): Promise<Session> {
-    return new Promise((resolve) => {
-      // Done at once, so that several forks can be asked for together.
-      const release = this.#acquire();
-      try {
-        resolve(new Session(this.#sequence.fork()));
-      } finally {
-        release();
-      }
-    });
+  async fork(): Promise<Session> {
+    // Copied before the first wait, so that several forks can be asked for together.
+    const release = this.#acquire();
+    let copy: Sequence;
+    try {
+      copy = this.#sequence.fork();
+    } finally {
+      release();
+    }
+    try {
+      await copy.created();
+    } catch (error) {
+      copy.release();
+      throw error;
+    }
+    return new Session(copy);
   }
 
   /** Back to the state the session was created with; nothing of what it read remains. */

@@ -1,14 +1,14 @@
 // The ways in which a caller can name a file, and how each becomes a ByteSource. What lies beside the file matters
 // too: shards, parts, and the tokenizer that belongs to a model.
 
-import { blobSource, bytesSource, type ByteSource } from "../core/byte-source.ts";
+import { blobSource, bytesSource, type ByteSource, type FileHandle } from "../core/byte-source.ts";
 import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { openCheckpoint } from "../formats/open.ts";
 
-/** A path (Node), an address, a `Blob` or `File`, bytes, or any other source of bytes. */
-export type FileSource = string | URL | Blob | Uint8Array | ByteSource;
+/** A path (Node), an address, a `Blob` or `File`, a handle of one (OPFS), bytes, or any other source of bytes. */
+export type FileSource = string | URL | Blob | FileHandle | Uint8Array | ByteSource;
 
 /** An opened file together with what can be reached from it. */
 export interface OpenedFile {
@@ -31,7 +31,7 @@ export async function openFile(
       hasLocalFolder: platform.isLocal(file),
     };
   }
-  const source = toByteSource(file);
+  const source = await toByteSource(file);
   return { source, openBeside: () => Promise.resolve(null), hasLocalFolder: false };
 }
 
@@ -74,10 +74,18 @@ export async function withOpened<Result>(
   }
 }
 
-function toByteSource(file: Blob | Uint8Array | ByteSource): ByteSource {
+async function toByteSource(file: Blob | FileHandle | Uint8Array | ByteSource): Promise<ByteSource> {
   if (file instanceof Blob) return blobSource(file);
   if (file instanceof Uint8Array) return bytesSource(file);
-  return file;
+  if (!("getFile" in file)) return file;
+  try {
+    return blobSource(await file.getFile(), file.name);
+  } catch (cause) {
+    throw new UsageError(
+      `${file.name}: the file behind this handle cannot be read. It was removed, or the page may no longer read it: ask for it again.`,
+      { cause },
+    );
+  }
 }
 
 /** The whole of a small file. */

@@ -9,7 +9,7 @@ import { canonicalWeights } from "../model/weights/canonical.ts";
 import { createByteTokenizer } from "../tokenizer/bytes.ts";
 import { openTokenizer } from "../tokenizer/open.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { worldTokenizerFromGguf } from "../tokenizer/world.ts";
+import { worldTokenizerFromGguf, worldVocabularyFile } from "../tokenizer/world.ts";
 import { openFile, readAll, withCheckpoint, type FileSource, type OpenedFile } from "./source.ts";
 
 /** Most bytes of a tokenizer file; the largest published one has 3 MB. */
@@ -44,8 +44,8 @@ export async function modelTokenizer(
 ): Promise<Tokenizer> {
   return withCheckpoint(platform, file, signal, async (checkpoint, opened) => {
     const { nVocab } = canonicalWeights(checkpoint).config;
-    const tokenizer = await findTokenizer(platform, opened, checkpoint, nVocab, undefined, signal);
-    if (tokenizer !== null) return tokenizer;
+    const found = await findTokenizer(platform, opened, checkpoint, nVocab, undefined, signal);
+    if (found !== null) return found.tokenizer;
     throw new UsageError(
       `No tokenizer for the ${nVocab} ids of ${checkpoint.name} is inside it or beside it. ` +
         `Give one: rwkv_vocab_v20230424.txt for World models, a tokenizer.json for others.`,
@@ -60,8 +60,13 @@ export interface FoundTokenizer {
   readonly file: Uint8Array<ArrayBuffer> | null;
 }
 
+/** A file that the tokenizer can be read from; null for the one of bytes, which needs none. */
+export function fileOf({ tokenizer, file }: FoundTokenizer): Uint8Array<ArrayBuffer> | null {
+  return file ?? (tokenizer.kind === "world" ? worldVocabularyFile(tokenizer) : null);
+}
+
 /**
- * @param wanted - the caller's choice, which wins over everything
+ * @param wanted - the caller's choice, which wins over everything; null for none
  * @returns null if none was found; token ids still work then
  * @throws UsageError if the chosen one has ids that the model does not know
  */
@@ -70,12 +75,15 @@ export async function findTokenizer(
   opened: OpenedFile,
   checkpoint: Checkpoint,
   nVocab: number,
-  wanted: Tokenizer | FileSource | undefined,
+  wanted: Tokenizer | FileSource | null | undefined,
   signal?: AbortSignal,
-): Promise<Tokenizer | null> {
-  if (wanted !== undefined && isTokenizer(wanted)) return fitting(wanted, checkpoint, nVocab);
-  const found = await findTokenizerFile(platform, opened, checkpoint, nVocab, wanted, signal);
-  return found?.tokenizer ?? null;
+): Promise<FoundTokenizer | null> {
+  if (wanted === null) return null;
+  if (wanted !== undefined && isTokenizer(wanted)) {
+    checkFits(wanted, checkpoint.name, nVocab);
+    return { tokenizer: wanted, file: null };
+  }
+  return findTokenizerFile(platform, opened, checkpoint, nVocab, wanted, signal);
 }
 
 /** The same, with the file that the tokenizer was read from. */
@@ -90,7 +98,7 @@ export async function findTokenizerFile(
   if (wanted !== undefined) {
     const { source } = await openFile(platform, wanted, signal);
     const found = await readTokenizer(source, signal);
-    fitting(found.tokenizer, checkpoint, nVocab);
+    checkFits(found.tokenizer, checkpoint.name, nVocab);
     return found;
   }
   if (checkpoint.metadata.get("tokenizer.ggml.model") === "rwkv") {
@@ -110,10 +118,10 @@ export async function findTokenizerFile(
 }
 
 /** @throws UsageError if it has ids that the model does not know */
-function fitting(tokenizer: Tokenizer, checkpoint: Checkpoint, nVocab: number): Tokenizer {
-  if (tokenizer.nVocab <= nVocab) return tokenizer;
+export function checkFits(tokenizer: Tokenizer, model: string, nVocab: number): void {
+  if (tokenizer.nVocab <= nVocab) return;
   throw new UsageError(
-    `The tokenizer has ${tokenizer.nVocab} ids, but ${checkpoint.name} knows only ${nVocab}: it belongs to another model.`,
+    `The tokenizer has ${tokenizer.nVocab} ids, but ${model} knows only ${nVocab}: it belongs to another model.`,
   );
 }
 
@@ -153,6 +161,6 @@ async function readInside(
   );
 }
 
-function isTokenizer(value: Tokenizer | FileSource): value is Tokenizer {
+export function isTokenizer(value: Tokenizer | FileSource): value is Tokenizer {
   return typeof value === "object" && "encodeBytes" in value;
 }

@@ -35,7 +35,7 @@ export function traceNames(engine: Engine): string[] {
 /**
  * Reads a prompt and keeps what is asked for.
  * @throws UsageError for a name or layer that the model does not have, an empty prompt, or as `session.append`
- * @throws UnsupportedError if the backend cannot look inside a step
+ * @throws UnsupportedError if the backend cannot look inside a step, or the engine runs in a worker
  * @throws DeviceError if there is no memory
  * @throws the signal's reason if aborted
  */
@@ -69,7 +69,7 @@ function recordingOf(engine: Engine): Recording {
   const { recording } = engine.program;
   if (recording !== undefined) return recording;
   throw new UnsupportedError(
-    `The backend that ${engine.name} runs on cannot look inside a step. Load the model with backend "cpu" or "reference".`,
+    `What ${engine.name} runs on cannot look inside a step. Load the model with backend "cpu" or "reference", and not in a worker.`,
   );
 }
 

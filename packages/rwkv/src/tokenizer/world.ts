@@ -143,7 +143,7 @@ export function vocabularyFromJson(json: unknown, name: string, byteLength: numb
 }
 
 /** A vocabulary file in the JSON form, from which `openTokenizer` makes a World tokenizer like this one again. */
-export function worldVocabularyFile(tokenizer: Tokenizer): Uint8Array {
+export function worldVocabularyFile(tokenizer: Tokenizer): Uint8Array<ArrayBuffer> {
   const lines: string[] = [];
   for (let id = 0; id < tokenizer.nVocab; id++) {
     const bytes = tokenizer.tokenBytes(id);

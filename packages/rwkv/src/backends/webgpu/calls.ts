@@ -80,22 +80,25 @@ function headsCall(command: Heads, places: Places): KernelCall {
   const after = command.after?.stages ?? [];
   const stages = [...before, ...after];
   const width = rowElements(recurrence.y);
-  const [heads, headSize] = recurrence.op === "wkv4" ? [null, WKV4_THREADS] : recurrence.wkv.shape;
+  const [nGroups, nThreads] =
+    recurrence.op === "wkv4"
+      ? [Math.ceil(width / WKV4_THREADS), WKV4_THREADS]
+      : (recurrence.wkv.shape as readonly [number, number, number]);
   const around = {
-    functions: stages.length === 0 ? "" : stageFunctions(stages, headSize!),
+    functions: stages.length === 0 ? "" : stageFunctions(stages, nThreads),
     before: stageStatements(before, 0),
     after: stageStatements(after, before.length),
   };
   const texts = {
     wkv4: () => wkv4(around),
-    wkv6: () => wkv6(headSize!, around),
-    wkv7: () => wkv7(headSize!, around),
+    wkv6: () => wkv6(nThreads, around),
+    wkv7: () => wkv7(nThreads, around),
   };
   return makeCall({
     command,
     label: `${namesOf([...before, recurrence, ...after])} -> ${outsOf([...before, recurrence, ...after])}`,
     rows: "run",
-    nGroups: heads ?? Math.ceil(width / WKV4_THREADS),
+    nGroups,
     operands: [
       ...operandsOf(recurrence).map(({ argument, role, tensor }) =>
         operandOf(argument, tensor, places, role !== "in"),

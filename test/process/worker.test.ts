@@ -1,0 +1,198 @@
+// The built engine in a worker of a real browser: the same text as in the page and in Node, from every kind of file, while the
+// page goes on.
+
+import { beforeAll, describe, expect, test } from "vitest";
+import { nodePlatform } from "../../packages/rwkv/src/platform/node/platform.ts";
+import { loadModel } from "../../packages/rwkv/src/runtime/load.ts";
+import { HAS_BROWSER, openPage } from "../support/browser.ts";
+import { tinyModel } from "../support/tiny-model.ts";
+
+const FILES = {
+  "/models/tiny.safetensors": tinyModel(),
+  "/models/cut.safetensors": tinyModel().subarray(0, 3000),
+};
+
+const SAMPLING = { maxTokens: 60, seed: 11, temperature: 1.1 };
+
+const PAGE = `
+  let nTerminated = 0;
+  globalThis.Worker = class extends Worker {
+    terminate() {
+      nTerminated++;
+      super.terminate();
+    }
+  };
+  const { loadModel } = await import("/dist/browser.js");
+  const SAMPLING = ${JSON.stringify(SAMPLING)};
+  const TINY = "/models/tiny.safetensors";
+  const textOf = async (model) => (await (await model.createSession()).generate("It is ", SAMPLING)).text;
+`;
+
+const TEXTS = `${PAGE}
+  const bytes = new Uint8Array(await (await fetch(TINY)).arrayBuffer());
+  const opfs = await navigator.storage.getDirectory();
+  const handle = await opfs.getFileHandle("tiny.safetensors", { create: true });
+  const writable = await handle.createWritable();
+  await writable.write(bytes);
+  await writable.close();
+  const sources = {
+    address: TINY,
+    url: new URL(TINY, location.href),
+    file: new File([bytes], "tiny.safetensors"),
+    handle,
+    bytes,
+    source: {
+      name: "tiny.safetensors",
+      byteLength: bytes.byteLength,
+      read: async (offset, target) => target.set(bytes.subarray(offset, offset + target.byteLength)),
+      close: async () => undefined,
+    },
+  };
+  const page = await loadModel(TINY, { threads: 2 });
+  const result = { page: { info: page.info, text: await textOf(page) }, worker: {}, bytesLeft: 0 };
+  page.dispose();
+  for (const [kind, source] of Object.entries(sources)) {
+    const model = await loadModel(source, { worker: true, threads: 2 });
+    result.worker[kind] = { info: model.info, text: await textOf(model) };
+    model.dispose();
+  }
+  result.bytesLeft = bytes.byteLength;
+  const worker = new Worker("/dist/worker.js", { type: "module" });
+  const own = await loadModel(TINY, { worker, threads: 2 });
+  result.worker.own = { info: own.info, text: await textOf(own) };
+  own.dispose();
+  result.nTerminated = nTerminated;
+  return result;`;
+
+const ENDS = `${PAGE}
+  const { DeviceError, FormatError } = await import("/dist/browser.js");
+  const failure = async (promise) => {
+    try {
+      await promise;
+    } catch (error) {
+      const isDamage = error instanceof FormatError;
+      return { isDamage, isDevice: error instanceof DeviceError, name: error.name, message: error.message };
+    }
+  };
+  const model = await loadModel(TINY, { worker: true, chunk: 8 });
+  const session = await model.createSession();
+  await session.append("As before");
+  const snapshot = await session.snapshot();
+  const controller = new AbortController();
+  const abort = await failure(
+    session.append("a long prompt. ".repeat(200), {
+      signal: controller.signal,
+      onProgress: ({ tokensDone }) => tokensDone > 100 && controller.abort(),
+    }),
+  );
+  const first = (await session.generate("", SAMPLING)).text;
+  await session.rewind(snapshot);
+  const again = (await session.generate("", SAMPLING)).text;
+  const saved = await snapshot.save();
+  const restored = (await (await model.restore(saved)).generate("", SAMPLING)).text;
+  const unknown = await failure(session.append([256]));
+  const running = failure(session.generate(null, { maxTokens: 100000 }));
+  setTimeout(() => model.dispose(), 50);
+  const disposed = await running;
+  return {
+    abort, first, again, restored, unknown, disposed, nTerminated,
+    damaged: await failure(loadModel("/models/cut.safetensors", { worker: true })),
+    missing: await failure(loadModel(TINY, { worker: new Worker("/nowhere.js", { type: "module" }) })),
+    noModel: await failure(loadModel(undefined, { worker: true })),
+  };`;
+
+// The reference backend, which is slow and has no threads.
+const RESPONSIVE = `${PAGE}
+  const prompt = Array.from({ length: 256 }, (_, i) => i % 256);
+  const results = {};
+  for (const worker of [false, true]) {
+    const model = await loadModel(TINY, { worker, backend: "reference" });
+    const session = await model.createSession();
+    let nTicks = 0;
+    const timer = setInterval(() => nTicks++, 5);
+    const start = performance.now();
+    await session.forward(prompt);
+    const elapsedMs = performance.now() - start;
+    clearInterval(timer);
+    results[worker ? "worker" : "page"] = { nTicks, elapsedMs };
+    model.dispose();
+  }
+  return results;`;
+
+interface Told {
+  readonly info: { readonly device: string; readonly isInWorker: boolean; readonly name: string };
+  readonly text: string;
+}
+
+interface Texts {
+  readonly page: Told;
+  readonly worker: Readonly<Record<string, Told>>;
+  readonly bytesLeft: number;
+  readonly nTerminated: number;
+}
+
+interface Failure {
+  readonly name: string;
+  readonly message: string;
+  readonly isDamage: boolean;
+  readonly isDevice: boolean;
+}
+
+describe.skipIf(!HAS_BROWSER)("in a worker of a browser", () => {
+  let nodeText: string;
+  beforeAll(async () => {
+    const platform = { ...nodePlatform, loadNative: () => Promise.resolve(null) }; // the same kernels as there
+    const model = await loadModel(platform, FILES["/models/tiny.safetensors"], { threads: 1 });
+    nodeText = (await (await model.createSession()).generate("It is ", SAMPLING)).text;
+    model.dispose();
+  });
+
+  test.each([
+    [true, "2 threads"],
+    [false, "1 thread (threads cannot share memory here)"],
+  ])(
+    "every kind of file gives the text of the page and of Node; isolated: %s",
+    async (isIsolated, threads) => {
+      const { page, worker, bytesLeft, nTerminated } = (await openPage({
+        script: TEXTS,
+        files: FILES,
+        isIsolated,
+      })) as Texts;
+      const { length } = Object.keys(worker);
+      expect(length).toBe(7);
+      for (const { info, text } of [page, ...Object.values(worker)]) {
+        expect(text).toBe(nodeText);
+        expect(info.device).toBe(`cpu: WebAssembly relaxed SIMD, ${threads}`);
+      }
+      for (const { info } of Object.values(worker)) expect(info.isInWorker).toBe(true);
+      expect(page.info.isInWorker).toBe(false);
+      expect(worker["handle"]!.info.name).toBe("tiny.safetensors");
+      expect(bytesLeft).toBe(FILES["/models/tiny.safetensors"].byteLength);
+      // Each engine's worker, and the page's own two threads where it has them.
+      expect(nTerminated).toBe(length + (isIsolated ? 2 : 0));
+    },
+  );
+
+  test("aborts, errors, snapshots and dispose are as in the page", async () => {
+    const ends = (await openPage({ script: ENDS, files: FILES })) as Record<string, Failure & string>;
+    expect(ends["abort"]).toMatchObject({ name: "AbortError" });
+    expect(ends["again"]).toBe(ends["first"]);
+    expect(ends["restored"]).toBe(ends["first"]);
+    expect(ends["unknown"]).toMatchObject({ name: "UsageError" });
+    expect(ends["disposed"]!.message).toContain("has been disposed");
+    expect(ends["damaged"]).toMatchObject({ isDamage: true, name: "FormatError" });
+    expect(ends["missing"]).toMatchObject({ isDevice: true });
+    expect(ends["missing"]!.message).toContain("could not start or has ended");
+    expect(ends["noModel"]!.message).toContain("No model was named");
+  });
+
+  test("timers of the page go on while the worker reads a prompt, as they do not beside an engine in the page", async () => {
+    const { page, worker } = (await openPage({ script: RESPONSIVE, files: FILES })) as Record<
+      "page" | "worker",
+      { readonly nTicks: number; readonly elapsedMs: number }
+    >;
+    const rate = worker.nTicks / worker.elapsedMs;
+    expect(rate).toBeGreaterThan((2 * page.nTicks) / page.elapsedMs);
+    expect(worker.nTicks).toBeGreaterThan(4);
+  });
+});
