@@ -50,7 +50,28 @@ export default tseslint.config(
       globals: { WebAssembly: "readonly", addEventListener: "readonly", postMessage: "readonly" },
     },
   },
-  { files: ["bench/peers/*.js"], languageOptions: { globals: { performance: "readonly" } } },
+  {
+    files: ["examples/browser/page.js"],
+    languageOptions: {
+      globals: {
+        AbortController: "readonly",
+        document: "readonly",
+        performance: "readonly",
+      },
+    },
+  },
+  {
+    files: ["bench/peers/*.js"],
+    languageOptions: {
+      globals: {
+        crossOriginIsolated: "readonly",
+        fetch: "readonly",
+        location: "readonly",
+        performance: "readonly",
+        URLSearchParams: "readonly",
+      },
+    },
+  },
   // Tests say on the console why they skip.
   { files: ["test/**/*.ts", "**/*.test.ts", "**/testing.ts"], rules: { "no-console": "off" } },
   { files: ["**/*.config.ts"], rules: { "no-restricted-syntax": "off" } },

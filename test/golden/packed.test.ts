@@ -4,7 +4,9 @@
 import { describe, expect, test } from "vitest";
 import { bytesSource } from "../../packages/rwkv/src/core/byte-source.ts";
 import type { EncodedDType } from "../../packages/rwkv/src/core/decode.ts";
+import { byteLengthOf } from "../../packages/rwkv/src/core/dtype.ts";
 import { FormatError, UsageError } from "../../packages/rwkv/src/core/errors.ts";
+import { layoutByteLength, packMatrix, unpackMatrix } from "../../packages/rwkv/src/core/layout.ts";
 import type { Checkpoint } from "../../packages/rwkv/src/formats/checkpoint.ts";
 import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
 import { writePacked } from "../../packages/rwkv/src/formats/packed/packed.ts";
@@ -12,7 +14,7 @@ import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.
 import { ggufTensors, officialTensors } from "../../packages/rwkv/src/model/export.ts";
 import { fingerprint } from "../../packages/rwkv/src/model/fingerprint.ts";
 import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
-import { packWeights } from "../../packages/rwkv/src/model/pack.ts";
+import { packWeights, type MatrixToPack } from "../../packages/rwkv/src/model/pack.ts";
 import { chooseDTypes, type DTypePolicy } from "../../packages/rwkv/src/model/policy.ts";
 import { canonicalWeights, type CanonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { packedMetadata } from "../../packages/rwkv/src/model/weights/packed.ts";
@@ -44,12 +46,32 @@ function weightsOf(version: SyntheticVersion): CanonicalWeights {
 
 interface Packing extends DTypePolicy {
   readonly metadata?: ReadonlyMap<string, string>;
+  /** Matrices that are in columns whatever their type, as `ffn.value` was in earlier files. */
+  readonly inColumns?: RegExp;
+}
+
+function columnsOf(matrix: MatrixToPack): MatrixToPack {
+  const { dtype, layout, shape, byteLength } = matrix;
+  return {
+    ...matrix,
+    layout: "columns",
+    byteLength: layoutByteLength("columns", dtype, shape),
+    async read(target, signal) {
+      const packed = new Uint8Array(byteLength);
+      await matrix.read(packed, signal);
+      const rows = new Uint8Array(byteLengthOf(dtype, shape));
+      unpackMatrix(layout, dtype, shape, packed, rows);
+      packMatrix("columns", dtype, shape, rows, target);
+    },
+  };
 }
 
 async function pack(weights: CanonicalWeights, packing: Packing = {}): Promise<Checkpoint> {
   const sink = new MemorySink();
+  const { matrices, tensors } = packWeights(weights, chooseDTypes(weights.tensors, packing));
   await writePacked(sink, {
-    ...packWeights(weights, chooseDTypes(weights.tensors, packing)),
+    matrices: matrices.map((matrix) => (packing.inColumns?.test(matrix.name) ? columnsOf(matrix) : matrix)),
+    tensors,
     tokenizer: null,
     metadata: packing.metadata ?? packedMetadata(weights),
   });
@@ -79,12 +101,12 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
     },
   );
 
-  test("matrices are in panels, ffn.value in columns, the embedding in rows", async () => {
-    const { tensors } = await pack(weightsOf(version), { dtype: "q4" });
+  test("matrices are in panels, ffn.value in columns unless it has blocks, the embedding in rows", async () => {
+    const { tensors } = await pack(weightsOf(version), { dtype: "q4", policy: "blocks.0.ffn.value=f16" });
     for (const { name, shape, packed } of tensors.values()) {
       const isMatrix = packed !== undefined;
       const layout =
-        name === "emb.weight" ? "rows" : name.endsWith("ffn.value.weight") ? "columns" : "panels";
+        name === "emb.weight" ? "rows" : name === "blocks.0.ffn.value.weight" ? "columns" : "panels";
       if (isMatrix) expect([name, packed.layout]).toEqual([name, layout]);
       else expect(shape.filter((n) => n > 1).length).toBeLessThan(3);
     }
@@ -94,12 +116,16 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
   });
 });
 
-test.each(BACKENDS)("$name takes every layout", async (backend) => {
-  const weights = weightsOf("7");
-  for (const dtype of ["f16", "q8", "q4"] as const) {
-    const packed = canonicalWeights(await pack(weights, { dtype }));
-    expect(await logitsOf(packed, undefined, backend)).toEqual(await logitsOf(weights, dtype, backend));
-  }
+describe.each(BACKENDS)("$name", (backend) => {
+  test.each(["f16", "q8", "q4", "nf4"] as const)("takes every layout of %s", async (dtype) => {
+    const weights = weightsOf("7");
+    const wanted = await logitsOf(weights, dtype, backend);
+    const packed = await pack(weights, { dtype });
+    expect(await logitsOf(canonicalWeights(packed), undefined, backend)).toEqual(wanted);
+    const inColumns = await pack(weights, { dtype, inColumns: /ffn\.value/ });
+    expect(inColumns.tensors.get("blocks.1.ffn.value.weight")!.packed!.layout).toBe("columns");
+    expect(await logitsOf(canonicalWeights(inColumns), undefined, backend)).toEqual(wanted);
+  });
 });
 
 test("without a dtype every matrix keeps its type and bits, and packing again changes nothing", async () => {

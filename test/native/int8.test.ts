@@ -120,6 +120,39 @@ describe.skipIf(NATIVE.length === 0)("native int8 products", () => {
     },
   );
 
+  test("quants of -128 and activations of the greatest size are multiplied exactly", async () => {
+    const nRows = 9; // more than every thread rounds for itself, and one behind the fours
+    const [nOut, nIn] = [16, 64];
+    const bytes = new Uint8Array((nOut * nIn * 34) / 32);
+    const view = new DataView(bytes.buffer);
+    for (let at = 0; at < bytes.length; at += 34) {
+      view.setUint16(at, 0x3c00, true); // f16 of 1
+      bytes.fill(at % 68 === 0 ? 128 : 127, at + 2, at + 34); // -128, then 127
+    }
+    const x = Float32Array.from({ length: nRows * nIn }, (_, i) =>
+      Math.floor(i / nIn) % 2 === 0 ? 127 : -127,
+    );
+    for (const { create } of NATIVE) {
+      const builder = (await create()).createBuilder({ maxRows: nRows, activations: "int8" });
+      const w = await builder.weight(uploadOf("w", [nOut, nIn], bytes, "q8_0"));
+      const program = await buildProgram(builder, nIn, nOut, (inputs) => {
+        const product = builder.scratch("product", [nOut], "token");
+        return (ops) => {
+          ops.matmul(product, w, inputs.x);
+          return product;
+        };
+      });
+      const slot = program.createSlot();
+      const want = Float32Array.from(
+        { length: nRows * nOut },
+        (_, i) => x[Math.floor(i / nOut) * nIn]! * -32,
+      );
+      expect(await stepAll(program, slot, x, nIn)).toEqual(want);
+      expect(await stepAll(program, slot, x.subarray(0, nIn), nIn)).toEqual(want.subarray(0, nOut));
+      program.dispose();
+    }
+  });
+
   test("1, 2 and 3 threads give the same bits", async () => {
     const addon = (await import("rwkv-native")).addon as NativeAddon;
     const loadNative = (): Promise<{ addon: NativeAddon; kernelSet: NativeAddon["kernelSets"][number] }> =>

@@ -10,11 +10,29 @@ import type { ByteSource } from "../../packages/rwkv/src/core/byte-source.ts";
 import { byteLengthOf, type WeightDType } from "../../packages/rwkv/src/core/dtype.ts";
 import { FormatError } from "../../packages/rwkv/src/core/errors.ts";
 import { layoutByteLength, packMatrix, type WeightLayout } from "../../packages/rwkv/src/core/layout.ts";
+import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
+import { writePacked } from "../../packages/rwkv/src/formats/packed/packed.ts";
+import { MemorySink } from "../../packages/rwkv/src/formats/safetensors/testing.ts";
+import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
+import { packWeights } from "../../packages/rwkv/src/model/pack.ts";
+import { chooseDTypes } from "../../packages/rwkv/src/model/policy.ts";
+import { canonicalWeights, type CanonicalWeight } from "../../packages/rwkv/src/model/weights/canonical.ts";
+import { packedMetadata } from "../../packages/rwkv/src/model/weights/packed.ts";
 import { fileSource } from "../../packages/rwkv/src/node.ts";
 import type { Program, WeightUpload } from "../../packages/rwkv/src/ops/backend.ts";
+import { checkpointOf, syntheticModel, type SyntheticSizes } from "../golden/synthetic.ts";
 import { NATIVE } from "../support/backends.ts";
 
 const [N_OUT, N_IN] = [40, 256];
+const SIZES: SyntheticSizes = {
+  nLayer: 2,
+  nVocab: 20,
+  nEmbd: 64,
+  heads: 2,
+  nFfn: 128,
+  ranks6: [4, 6],
+  ranks7: [4, 5, 3, 6],
+};
 const random = seededRandom(5);
 const ROWS = Float32Array.from({ length: 3 * N_IN }, () => random() - 0.5);
 
@@ -115,6 +133,45 @@ describe.skipIf(NATIVE.length === 0)("mapped weights", () => {
       read.dispose();
     }
   });
+
+  test.each(["f16", "q8", "q4", "nf4"] as const)(
+    "of a packed model in %s no more than vectors is read",
+    async (dtype) => {
+      const sink = new MemorySink();
+      const original = canonicalWeights(checkpointOf(syntheticModel("7", SIZES)));
+      const contents = packWeights(original, chooseDTypes(original.tensors, { dtype }));
+      await writePacked(sink, { ...contents, tokenizer: null, metadata: packedMetadata(original) });
+      writeFileSync(path, sink.bytes());
+      const file = await fileSource(path);
+      let bytesRead = 0;
+      const source: ByteSource = {
+        name: file.name,
+        byteLength: file.byteLength,
+        file: file.file,
+        read(offset, target) {
+          bytesRead += target.byteLength;
+          return file.read(offset, target);
+        },
+        close: () => file.close(),
+      };
+      const weights = canonicalWeights(await openCheckpoint(source));
+      const backend = await NATIVE[0]!.create();
+      bytesRead = 0;
+      const { program, embedding } = await loadProgram(backend, weights, { maxRows: 1 });
+      // Other kernels than AVX2's bring blocks of that matrix into columns.
+      const isPacked = ({ name }: CanonicalWeight): boolean =>
+        backend.kernels !== "native-avx2" && dtype !== "f16" && name.endsWith("ffn.value.weight");
+      let expected = 0;
+      for (const weight of weights.tensors.values()) {
+        if (weight.rule.kind === "vector") expected += weight.byteLength;
+        else if (isPacked(weight)) expected += weight.packed!.byteLength;
+      }
+      expect(bytesRead).toBe(expected);
+      program.dispose();
+      embedding.close();
+      await source.close();
+    },
+  );
 
   // Linux tells what is mapped.
   test.skipIf(process.platform !== "linux")(

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { ROOT, temporaryFolder } from "./cli.ts";
 
 const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
@@ -21,7 +21,7 @@ export interface PageOptions {
   readonly script: string;
   /** Whether the page is cross-origin isolated, so that threads can share memory. Default false. */
   readonly isIsolated?: boolean;
-  /** Files by path, beside the library below /dist/. */
+  /** Files by path, beside the library below /dist/; a path without an extension is a page. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
   /** Further arguments of the browser. Default: without a GPU. */
   readonly flags?: readonly string[];
@@ -114,16 +114,23 @@ function page(script: string): string {
 </script>`;
 }
 
+const TYPES: Readonly<Record<string, string>> = {
+  "": "text/html",
+  ".css": "text/css",
+  ".js": "text/javascript",
+};
+
 /** All of it, or the range that was asked for. */
 function sendFile(
-  { headers }: IncomingMessage,
+  { headers, url }: IncomingMessage,
   response: ServerResponse,
   file: Uint8Array,
   isolation: Readonly<Record<string, string>>,
 ): void {
   const range = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? "");
   if (range === null) {
-    response.writeHead(200, { "Content-Type": "application/octet-stream", ...isolation }).end(file);
+    const type = TYPES[extname(url!)] ?? "application/octet-stream";
+    response.writeHead(200, { "Content-Type": type, ...isolation }).end(file);
     return;
   }
   const first = Number(range[1]);

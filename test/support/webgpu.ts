@@ -4,6 +4,7 @@
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 
 const SWIFTSHADER = "/usr/lib/chromium/libvk_swiftshader.so";
@@ -30,7 +31,10 @@ export const DAWN_OPTIONS = [
 /** An adapter that has not answered by then is taken for none. */
 const PATIENCE_MS = 20_000;
 
-async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> {
+/** @param without - features that the backend is not to use */
+type CreateWebgpu = (without?: readonly GpuFeature[]) => Promise<WebgpuBackend>;
+
+async function find(): Promise<{ create: CreateWebgpu } | null> {
   let timer: NodeJS.Timeout | undefined;
   const tooLate = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
@@ -40,7 +44,7 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
   try {
     const { create: createGpu } = await import("webgpu");
     const gpu = createGpu([...DAWN_OPTIONS]);
-    const create = (): Promise<WebgpuBackend> => createWebgpuBackend(gpu);
+    const create: CreateWebgpu = (without) => createWebgpuBackend(gpu, without);
     await Promise.race([create(), tooLate]);
     return { create };
   } catch (error) {
@@ -53,7 +57,7 @@ async function find(): Promise<{ create: () => Promise<WebgpuBackend> } | null> 
 
 interface WebgpuTestBackend {
   readonly name: string;
-  readonly create: () => Promise<WebgpuBackend>;
+  readonly create: CreateWebgpu;
 }
 
 /** Where the processor imitates the GPU these tests take many minutes, so that they run only when they are asked for. */

@@ -8,7 +8,7 @@ import { kernelCalls } from "../../packages/rwkv/src/backends/webgpu/calls.ts";
 import { lower } from "../../packages/rwkv/src/backends/webgpu/commands.ts";
 import { fuse } from "../../packages/rwkv/src/backends/webgpu/fusion.ts";
 import { matricesToGather } from "../../packages/rwkv/src/backends/webgpu/gather.ts";
-import { rowFormat, type GpuDType } from "../../packages/rwkv/src/backends/webgpu/kernels/decode.ts";
+import { rowFormat, type GpuDType } from "../../packages/rwkv/src/backends/webgpu/kernels/formats.ts";
 import { Memory } from "../../packages/rwkv/src/backends/webgpu/memory.ts";
 import type { Places } from "../../packages/rwkv/src/backends/webgpu/operands.ts";
 import { dispatchReport, type DispatchReport } from "../../packages/rwkv/src/backends/webgpu/report.ts";
@@ -90,9 +90,9 @@ function planned(version: ModelConfig["version"], nLayer: number, dtypeOf: DType
   const matrixOf = (tensor: Tensor): Matrix => {
     const [nRows, nIn] = tensor.shape as readonly [number, number];
     const dtype = tensor.dtype as GpuDType;
-    const format = rowFormat(dtype, nIn);
-    const place = { memory: new Memory(tensor.name), at: 0, stride: format.rowWords };
-    const matrix = matrices.get(tensor) ?? { dtype, format, parts: [{ firstRow: 0, nRows, place }] };
+    const { rowWords } = rowFormat(dtype, nIn);
+    const place = { memory: new Memory(tensor.name), at: 0, stride: rowWords };
+    const matrix = matrices.get(tensor) ?? { dtype, parts: [{ firstRow: 0, nRows, place }] };
     matrices.set(tensor, matrix);
     return matrix;
   };
@@ -114,7 +114,8 @@ function planned(version: ModelConfig["version"], nLayer: number, dtypeOf: DType
       return { memory, at: 0, stride: 0 };
     },
   };
-  return dispatchReport(commands.flatMap((command) => kernelCalls(command, places)));
+  const choice = { features: { subgroupThreads: 0, hasPackedDot: false }, activations: "f32" } as const;
+  return dispatchReport(commands.flatMap((command) => kernelCalls(command, places, choice)));
 }
 
 /** The dispatches of the last layer; before the logits come the selected rows' norm and the head. */

@@ -13,8 +13,6 @@ struct QuantBlock {
   /** The sum of the values, negated, and that of the first 16. */
   int32_t minusSum;
   int32_t minusFirst;
-  /** The values once more, as kernels of many rows want them. */
-  [[no_unique_address]] WideBlock wide;
 };
 
 /** The rows that share a tile. */
@@ -80,11 +78,7 @@ static void roundBlocks(QuantBlock* blocks, const float* x, size_t xStride, size
   for (size_t at = range.first; at < range.end; row++, b = 0) {
     const RowGroup group = groupAt(row, nRows);
     QuantBlock* out = blocks + group.first * nBlocks + (row - group.first);
-    for (; b < nBlocks && at < range.end; b++, at++) {
-      QuantBlock& block = out[b * group.nRows];
-      roundBlock(block, x + row * xStride + b * BLOCK);
-      block.wide = wideBlock(block.values);
-    }
+    for (; b < nBlocks && at < range.end; b++, at++) roundBlock(out[b * group.nRows], x + row * xStride + b * BLOCK);
   }
 }
 

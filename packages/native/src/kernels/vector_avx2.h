@@ -209,20 +209,3 @@ INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[RO
 
 /** Whether many rows take the kernels of matmul_unpacked_avx2.h. */
 constexpr bool HAS_UNPACKED = true;
-
-/** Bytes as 16 bits: bytes 0 and 2 of each four, then 1 and 3. */
-INLINE void widen(__m256i out[2], __m256i b) {
-  out[0] = _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8);
-  out[1] = _mm256_srai_epi16(b, 8);
-}
-/** 32 rounded activations, widened. */
-struct WideBlock {
-  int16_t words[2][16];
-};
-INLINE WideBlock wideBlock(const int8_t* values) {
-  __m256i words[2];
-  widen(words, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
-  WideBlock block;
-  __builtin_memcpy(&block, words, sizeof block);
-  return block;
-}

@@ -253,5 +253,3 @@ INLINE void addWords(I16 totals[ROWS], const Bytes* w, const int8_t* const xs[RO
 
 /** Many rows are met by bytes as well as few. */
 constexpr bool HAS_UNPACKED = false;
-struct WideBlock {};
-INLINE WideBlock wideBlock(const int8_t*) { return {}; }

@@ -102,7 +102,11 @@ INLINE void stepRows7(float* y, float* state, const float* r, const float* w, co
   for (size_t i = 0; i < ROWS; i++) sums[i] = splat(0);
   forVectors(N, [&](size_t j, size_t n) {
     const V kkj = loadUpTo(kk + j, n);
-    UNROLL for (size_t i = 0; i < ROWS; i++) sums[i] = fma(loadUpTo(state + i * N + j, n), kkj, sums[i]);
+    UNROLL for (size_t i = 0; i < ROWS; i++) {
+      const float* s = state + i * N + j;
+      __builtin_prefetch(s + ROWS * N, 1);  // of the next rows: with many sessions states come from memory
+      sums[i] = fma(loadUpTo(s, n), kkj, sums[i]);
+    }
   });
   V removed[ROWS];
   V value[ROWS];

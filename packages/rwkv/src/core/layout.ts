@@ -126,9 +126,12 @@ export function packMatrix(
   const { nOut, rowBytes } = matrix;
   const forUnits = layout === "panels" ? forPanelUnits : forColumnUnits;
   out.fill(0);
-  forUnits(matrix, (packedAt, output, rowAt, nBytes, flip) => {
-    const from = output * rowBytes + rowAt;
-    for (let i = 0; i < nBytes; i++) out[packedAt + i] = flip ^ (output < nOut ? rows[from + i]! : 0);
+  forUnits(matrix, (packedAt, firstOutput, nOutputs, rowAt, nBytes, flip) => {
+    let to = packedAt;
+    for (let output = firstOutput; output < firstOutput + nOutputs; output++) {
+      const from = output * rowBytes + rowAt;
+      for (let i = 0; i < nBytes; i++) out[to++] = flip ^ (output < nOut ? rows[from + i]! : 0);
+    }
   });
   if (layout === "columns" && matrix.fields?.quants === "nibbles") {
     forColumnNibbles(matrix, (packedAt, packedShift, output, rowAt, rowShift) => {
@@ -156,23 +159,55 @@ export function unpackMatrix(
     out.set(packed);
     return;
   }
-  const { nOut, rowBytes } = matrix;
-  if (layout === "columns" && matrix.fields !== null) {
-    unpackColumns(matrix, matrix.fields, packed, out);
+  const { nOut, rowBytes, fields } = matrix;
+  if (fields !== null) {
+    if (layout === "columns") unpackColumns(matrix, fields, packed, out);
+    else unpackPanels(matrix, fields, packed, out);
     return;
   }
   const forUnits = layout === "panels" ? forPanelUnits : forColumnUnits;
-  forUnits(matrix, (packedAt, output, rowAt, nBytes, flip) => {
-    if (output >= nOut) return;
-    const to = output * rowBytes + rowAt;
-    for (let i = 0; i < nBytes; i++) out[to + i] = flip ^ packed[packedAt + i]!;
+  forUnits(matrix, (packedAt, firstOutput, nOutputs, rowAt, nBytes, flip) => {
+    const end = Math.min(firstOutput + nOutputs, nOut);
+    let from = packedAt;
+    for (let output = firstOutput; output < end; output++) {
+      const to = output * rowBytes + rowAt;
+      for (let i = 0; i < nBytes; i++) out[to + i] = flip ^ packed[from++]!;
+    }
   });
 }
 
-/**
- * Columns of blocks, in plain loops: models are loaded through this where kernels want another order. Outputs come in
- * segments, so that what is read and what is written stays in the nearest caches.
- */
+/** Panels of blocks, in plain loops: models are loaded through this where kernels want another order. */
+function unpackPanels(matrix: Matrix, fields: BlockFields, packed: Uint8Array, out: Uint8Array): void {
+  const { nOut, rowBytes, blockBytes } = matrix;
+  const flip = fields.quants === "bytes" ? TOP_BIT : 0;
+  let from = 0;
+  for (let panel = 0; panel < nOut; panel += PANEL_OUTPUTS) {
+    const nOutputs = Math.min(PANEL_OUTPUTS, nOut - panel);
+    for (let block = panel * rowBytes; block < (panel + 1) * rowBytes; block += blockBytes) {
+      for (const at of fields.halves) {
+        for (let output = 0, to = block + at; output < nOutputs; output++, to += rowBytes) {
+          out[to] = packed[from + 2 * output]!;
+          out[to + 1] = packed[from + 2 * output + 1]!;
+        }
+        from += 2 * PANEL_OUTPUTS;
+      }
+      for (const [first, end] of fields.words) {
+        for (let at = first; at < end; at += 4) {
+          for (let output = 0, to = block + at; output < nOutputs; output++, to += rowBytes) {
+            const word = from + 4 * output;
+            out[to] = packed[word]! ^ flip;
+            out[to + 1] = packed[word + 1]! ^ flip;
+            out[to + 2] = packed[word + 2]! ^ flip;
+            out[to + 3] = packed[word + 3]! ^ flip;
+          }
+          from += 4 * PANEL_OUTPUTS;
+        }
+      }
+    }
+  }
+}
+
+/** Columns of blocks, in segments of outputs, so that what is read and what is written stays in the nearest caches. */
 function unpackColumns(matrix: Matrix, fields: BlockFields, packed: Uint8Array, out: Uint8Array): void {
   const { nOut, rowBytes, blockBytes, blockElements } = matrix;
   const nPadded = paddedOutputs("columns", nOut);
@@ -269,8 +304,18 @@ function checkLengths(
   );
 }
 
-/** A few bytes that stay together: where they are in the packed matrix, of which output, and where in its row. */
-type VisitUnit = (packedAt: number, output: number, rowAt: number, nBytes: number, flip: number) => void;
+/**
+ * A few bytes of each of several outputs, which stay together: where those of the first output are in the packed matrix,
+ * one output's after the other's, and where they are in the rows.
+ */
+type VisitUnits = (
+  packedAt: number,
+  firstOutput: number,
+  nOutputs: number,
+  rowAt: number,
+  nBytes: number,
+  flip: number,
+) => void;
 
 /** A quant of 4 bits: its byte in the packed matrix and in the row of its output, and the shift in either. */
 type VisitNibble = (
@@ -281,7 +326,7 @@ type VisitNibble = (
   rowShift: number,
 ) => void;
 
-function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
+function forPanelUnits(matrix: Matrix, visit: VisitUnits): void {
   const { nOut, rowBytes, blockBytes, fields } = matrix;
   const { halves, words } = fields ?? { halves: [], words: [[0, blockBytes]] as const };
   const unitBytes = fields === null ? blockBytes : 4;
@@ -289,9 +334,8 @@ function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
   let packedAt = 0;
   for (let panel = 0; panel < nOut; panel += PANEL_OUTPUTS) {
     const visitPanel = (rowAt: number, nBytes: number, flipped: number): void => {
-      for (let output = panel; output < panel + PANEL_OUTPUTS; output++, packedAt += nBytes) {
-        visit(packedAt, output, rowAt, nBytes, flipped);
-      }
+      visit(packedAt, panel, PANEL_OUTPUTS, rowAt, nBytes, flipped);
+      packedAt += PANEL_OUTPUTS * nBytes;
     };
     for (let block = 0; block < rowBytes; block += blockBytes) {
       for (const at of halves) visitPanel(block + at, 2, 0);
@@ -303,7 +347,7 @@ function forPanelUnits(matrix: Matrix, visit: VisitUnit): void {
 }
 
 /** Everything but nibbles, which two outputs share. */
-function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
+function forColumnUnits(matrix: Matrix, visit: VisitUnits): void {
   const { nOut, rowBytes, blockBytes, fields } = matrix;
   const nPadded = paddedOutputs("columns", nOut);
   const fieldBytes = 2 * (fields?.halves.length ?? 0);
@@ -315,9 +359,8 @@ function forColumnUnits(matrix: Matrix, visit: VisitUnit): void {
       const isField = at < fieldBytes;
       const nBytes = isField ? 2 : quantBytes;
       const flip = isField || fields === null ? 0 : TOP_BIT;
-      for (let output = 0; output < nPadded; output++, packedAt += nBytes) {
-        visit(packedAt, output, block + at, nBytes, flip);
-      }
+      visit(packedAt, 0, nPadded, block + at, nBytes, flip);
+      packedAt += nPadded * nBytes;
       at += nBytes;
     }
   }

@@ -1,7 +1,7 @@
 // Canonical weights as the matrices and tensors of a packed file: encoded by a policy, in the order in which kernels read
 // them. Each is read and converted when it is written.
 
-import { byteLengthOf, type DType } from "../core/dtype.ts";
+import { byteLengthOf, isQuantized, type DType } from "../core/dtype.ts";
 import { hasLayouts, layoutByteLength, packMatrix, type WeightLayout } from "../core/layout.ts";
 import type { CheckpointTensor, PackedBytes } from "../formats/checkpoint.ts";
 import { timeStateTensors } from "./export.ts";
@@ -33,10 +33,13 @@ export function packWeights(weights: CanonicalWeights, choose: ChooseDType): Pac
   };
 }
 
-/** The order in which kernels read a matrix: rows that are looked up stay rows. */
+/**
+ * The order in which most kernels read a matrix: rows that are looked up stay rows. Columns of blocks are for AVX-512 and
+ * NEON alone, which bring the panels of `ffn.value` into columns at load.
+ */
 export function layoutOf({ rule }: CanonicalWeight, dtype: StoredDType): WeightLayout {
   if (rule.kind === "embedding" || !hasLayouts(dtype)) return "rows";
-  return rule.hasSparseInputs ? "columns" : "panels";
+  return rule.hasSparseInputs && !isQuantized(dtype) ? "columns" : "panels";
 }
 
 function packedMatrix(source: string, weight: CanonicalWeight, dtype: StoredDType): MatrixToPack {

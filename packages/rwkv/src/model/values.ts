@@ -23,10 +23,11 @@ export async function readValues(
   weight: CanonicalWeight,
   signal?: AbortSignal,
 ): Promise<Float32Array<ArrayBuffer>> {
-  const bytes = new Uint8Array(weight.byteLength);
-  await weight.read(bytes, signal);
   const values = new Float32Array(countElements(weight.shape));
-  decodeToF32(weight.dtype, bytes, values);
+  const isF32 = weight.dtype === "f32";
+  const bytes = isF32 ? new Uint8Array(values.buffer) : new Uint8Array(weight.byteLength);
+  await weight.read(bytes, signal);
+  if (!isF32) decodeToF32(weight.dtype, bytes, values);
   return values;
 }
 

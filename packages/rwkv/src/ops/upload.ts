@@ -15,14 +15,22 @@ export function checkUploadLength({ name, shape, dtype, layout = "rows", byteLen
   );
 }
 
-/** Reads the bytes of a weight in rows, whatever order they come in. */
-export async function readRows(upload: WeightUpload, rows: Uint8Array, signal?: AbortSignal): Promise<void> {
+/**
+ * Reads the bytes of a weight in rows, whatever order they come in.
+ * @param roomFor - room for the bytes in that order, which is needed only meanwhile
+ */
+export async function readRows(
+  upload: WeightUpload,
+  rows: Uint8Array,
+  signal?: AbortSignal,
+  roomFor = (byteLength: number): Uint8Array => new Uint8Array(byteLength),
+): Promise<void> {
   const { shape, dtype, layout = "rows", byteLength } = upload;
   if (layout === "rows") {
     await upload.read(rows, signal);
     return;
   }
-  const packed = new Uint8Array(byteLength);
+  const packed = roomFor(byteLength);
   await upload.read(packed, signal);
   unpackMatrix(layout, dtype, shape, packed, rows);
 }

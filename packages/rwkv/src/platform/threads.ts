@@ -1,6 +1,7 @@
 // Threads of browsers: workers over a SharedArrayBuffer, which a page has only if it is cross-origin isolated.
 
 import type { ThreadHost } from "../core/platform.ts";
+import { startThread } from "./start-thread.ts";
 
 /** Null in a page that may not share memory. */
 export const browserThreads: ThreadHost | null =
@@ -9,8 +10,7 @@ export const browserThreads: ThreadHost | null =
         nCores: navigator.hardwareConcurrency,
 
         spawnThread(task, listener) {
-          // Bundlers recognise this form and give the file a name of its own.
-          const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
+          const worker = startThread();
           worker.onmessage = ({ data }: MessageEvent<"ready" | "finish">) => {
             if (data === "ready") listener.onReady();
             else listener.onFinish();

@@ -42,6 +42,8 @@ class CpuBuilder implements ProgramBuilder {
   readonly #tensors: Tensor[] = [];
   readonly #initials = new Map<Tensor, number>();
   #weightByteLength = 0;
+  /** Weights in an order of other kernels are read into it: new room for each would pile up until it is collected. */
+  #staging = new Uint8Array(0);
   /** Settles when the weights asked for so far are read. */
   #reading: Promise<unknown> = Promise.resolve();
 
@@ -102,6 +104,7 @@ class CpuBuilder implements ProgramBuilder {
 
   dispose(): void {
     this.#device = null;
+    this.#staging = new Uint8Array(0);
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {
@@ -113,14 +116,20 @@ class CpuBuilder implements ProgramBuilder {
     }
     const { host, weights } = device;
     const wanted = this.#skipZeros ? upload : { ...upload, hasSparseInputs: false };
-    weights.add(tensor, host.mapWeight?.(wanted) ?? (await readWeight(host, wanted, signal)));
+    weights.add(tensor, host.mapWeight?.(wanted) ?? (await readWeight(host, wanted, this.#roomFor, signal)));
     this.#weightByteLength += upload.byteLength;
   }
+
+  readonly #roomFor: RoomFor = (byteLength) => {
+    if (this.#staging.byteLength < byteLength) this.#staging = new Uint8Array(byteLength);
+    return this.#staging.subarray(0, byteLength);
+  };
 
   #takeDevice(): { readonly host: ProgramHost; readonly weights: Weights } {
     const device = this.#device;
     if (device === null) throw new UsageError("the program is built already; make another builder.");
     this.#device = null;
+    this.#staging = new Uint8Array(0);
     return device;
   }
 
@@ -140,14 +149,18 @@ class CpuBuilder implements ProgramBuilder {
   }
 }
 
+/** Room that may be used until it is asked for again. */
+type RoomFor = (byteLength: number) => Uint8Array;
+
 async function readWeight(
   host: ProgramHost,
   upload: WeightUpload,
+  roomFor: RoomFor,
   signal: AbortSignal | undefined,
 ): Promise<WeightPlace> {
   const place = host.placeWeight(upload);
   try {
-    await readInto(place, upload, signal);
+    await readInto(place, upload, roomFor, signal);
   } catch (error) {
     place.release();
     throw error;
@@ -156,12 +169,17 @@ async function readWeight(
 }
 
 /** Bytes in an order that the kernels do not read come as rows. */
-async function readInto(place: WeightPlace, upload: WeightUpload, signal?: AbortSignal): Promise<void> {
+async function readInto(
+  place: WeightPlace,
+  upload: WeightUpload,
+  roomFor: RoomFor,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   if (upload.layout === place.layout) {
     await upload.read(place.bytes(place.layout), signal);
     await place.seal(place.layout);
   } else {
-    await readRows(upload, place.bytes("rows"), signal);
+    await readRows(upload, place.bytes("rows"), signal, roomFor);
     await place.seal("rows");
   }
 }

@@ -26,7 +26,7 @@ function cut(forward: (ops: Ops) => void): CommandParts {
   const calls: OpCall[] = [];
   forward(createOps((call) => calls.push(call)));
   const commands = lower(calls, (width) => rows("hidden", width));
-  return cutIntoParts(commands, memoryOfWeight);
+  return cutIntoParts(commands, 4, memoryOfWeight);
 }
 
 /** Of each part its memory, its operations and the names of what is copied before it. */

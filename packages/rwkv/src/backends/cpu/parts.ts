@@ -30,12 +30,15 @@ export interface CommandParts {
 
 /**
  * @param commands - in program order
+ * @param nMemories - those that weights lie in
  * @param memoryOfWeight - where a weight lies
  */
 export function cutIntoParts(
   commands: readonly Command[],
+  nMemories: number,
   memoryOfWeight: (weight: Tensor) => number,
 ): CommandParts {
+  if (nMemories === 1) return { parts: [{ memory: 0, commands, copies: [] }], memoryOf: () => 0 };
   const homes = homesOf(commands, memoryOfWeight);
   const memories = new Map<Tensor, number>();
   /** The memories that hold the present values of rows. */

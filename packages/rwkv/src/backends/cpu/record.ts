@@ -106,7 +106,7 @@ async function record(
     tensors.push(tensor);
     return tensor;
   });
-  const { parts, memoryOf } = cutIntoParts(lowered, (weight) => weights.memoryOf(weight));
+  const { parts, memoryOf } = cutIntoParts(lowered, arenas.length, (weight) => weights.memoryOf(weight));
   const slots = new Slots(arenas, model.initials, memoryOf);
   const encodedParts = parts.map(({ memory, commands }) => {
     const scheduled = schedule(commands, (matrix) => weights.layoutOf(matrix));

@@ -39,31 +39,40 @@ export function schedule(
 ): ScheduledCommand[] {
   const granules = granulesByWidth(commands, layoutOf);
   const scheduled: ScheduledCommand[] = [];
-  let waiting = commands.map((command) => ({ command, accesses: accessesOf(command) }));
-  while (waiting.length > 0) {
+  let near: WaitingCommand[] = [];
+  let nTaken = 0;
+  while (scheduled.length < commands.length) {
+    while (near.length < WINDOW && nTaken < commands.length) near.push(waitingCommand(commands[nTaken++]!));
     // One region: all that can run without waiting for another thread, and does not overtake what it depends on.
     const region = new Footprint();
     const overtaken = new Footprint();
-    const rest: typeof waiting = [];
-    const first = scheduled.length;
-    waiting.forEach((item, i) => {
-      const isNear = i < WINDOW;
-      if (isNear && !overtaken.touches(item.accesses) && !region.crosses(item.accesses)) {
-        region.add(item.accesses);
-        const granule = granules.get(slicedWidth(item.command))!;
-        scheduled.push({
-          ...item.command,
-          granule,
-          needsBarrier: scheduled.length === first && first > 0,
-        });
-      } else {
-        if (isNear) overtaken.add(item.accesses);
+    const rest: WaitingCommand[] = [];
+    let needsBarrier = scheduled.length > 0;
+    for (const item of near) {
+      if (overtaken.touches(item.accesses) || region.crosses(item.accesses)) {
+        overtaken.add(item.accesses);
         rest.push(item);
+      } else {
+        region.add(item.accesses);
+        scheduled.push({ ...item.command, granule: granules.get(item.width)!, needsBarrier });
+        needsBarrier = false;
       }
-    });
-    waiting = rest;
+    }
+    near = rest;
   }
   return scheduled;
+}
+
+interface WaitingCommand {
+  readonly command: Command;
+  /** See `slicedWidth`. */
+  readonly width: number;
+  readonly accesses: readonly Access[];
+}
+
+function waitingCommand(command: Command): WaitingCommand {
+  const width = slicedWidth(command);
+  return { command, width, accesses: accessesOf(command, width) };
 }
 
 /** What a group of commands reads and writes. */
@@ -80,30 +89,39 @@ class Footprint {
 
   /** Whether the order of these accesses and those of the group matters at all. */
   touches(accesses: readonly Access[]): boolean {
-    return this.#conflicts(accesses, () => true);
+    for (const access of accesses) {
+      for (const other of this.#accesses.get(access.tensor) ?? NONE) {
+        if (access.isWrite || other.isWrite) return true;
+      }
+    }
+    return false;
   }
 
   /** Whether one thread's access meets another thread's. */
   crosses(accesses: readonly Access[]): boolean {
-    return this.#conflicts(accesses, (a, b) => a.extent === "all" || a.extent !== b.extent);
-  }
-
-  #conflicts(accesses: readonly Access[], isConflict: (a: Access, b: Access) => boolean): boolean {
-    return accesses.some((access) =>
-      this.#accesses
-        .get(access.tensor)
-        ?.some((other) => (access.isWrite || other.isWrite) && isConflict(access, other)),
-    );
+    for (const access of accesses) {
+      for (const other of this.#accesses.get(access.tensor) ?? NONE) {
+        const isApart = access.extent !== "all" && access.extent === other.extent;
+        if (!isApart && (access.isWrite || other.isWrite)) return true;
+      }
+    }
+    return false;
   }
 }
 
-/** Everything but weights, which nobody writes. */
-function accessesOf(command: Command): Access[] {
-  const own = slicedWidth(command);
-  return command.operands.flatMap((tensor, i) => {
-    if (tensor.kind === "weight") return [];
-    return [{ tensor, extent: extentOf(command, i, own), isWrite: roleOf(command, i) !== "in" }];
+const NONE: readonly Access[] = [];
+
+/**
+ * Everything but weights, which nobody writes.
+ * @param own - the command's `slicedWidth`
+ */
+function accessesOf(command: Command, own: number): Access[] {
+  const accesses: Access[] = [];
+  command.operands.forEach((tensor, i) => {
+    if (tensor.kind === "weight") return;
+    accesses.push({ tensor, extent: extentOf(command, i, own), isWrite: roleOf(command, i) !== "in" });
   });
+  return accesses;
 }
 
 function extentOf(command: Command, operand: number, own: number): Extent {

@@ -1,7 +1,13 @@
 // Collects the tensors of one model, uploads its weights, and records its forward pass.
 
 import { UsageError } from "../../core/errors.ts";
-import type { BuilderOptions, Program, ProgramBuilder, WeightUpload } from "../../ops/backend.ts";
+import type {
+  Activations,
+  BuilderOptions,
+  Program,
+  ProgramBuilder,
+  WeightUpload,
+} from "../../ops/backend.ts";
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
@@ -27,18 +33,19 @@ export interface WebgpuBuilderOptions extends BuilderOptions {
 /** @throws UsageError if maxRows is no whole number of rows */
 export function createWebgpuBuilder(
   gpu: Gpu,
-  { maxRows, maxPartBytes }: WebgpuBuilderOptions,
+  { maxRows, maxPartBytes, activations = "f32" }: WebgpuBuilderOptions,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
   gpu.checkAlive();
-  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes);
+  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, activations);
 }
 
 class WebgpuBuilder implements ProgramBuilder {
   readonly #gpu: Gpu;
   readonly #maxRows: number;
+  readonly #activations: Activations;
   readonly #weights: Weights;
   readonly #tensors: Tensor[] = [];
   readonly #initials = new Map<Tensor, number>();
@@ -46,9 +53,10 @@ class WebgpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are uploaded. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(gpu: Gpu, maxRows: number, maxPartBytes: number) {
+  constructor(gpu: Gpu, maxRows: number, maxPartBytes: number, activations: Activations) {
     this.#gpu = gpu;
     this.#maxRows = maxRows;
+    this.#activations = activations;
     this.#weights = new Weights(gpu, maxPartBytes);
   }
 
@@ -106,11 +114,12 @@ class WebgpuBuilder implements ProgramBuilder {
         return tensor.kind === "state" ? slots.placeOf(tensor) : rows.placeOf(tensor);
       },
     };
+    const choice = { features: gpu.features, activations: this.#activations };
     await weights.finish();
     await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
     const dispatches = await Dispatches.create(
       gpu,
-      commands.flatMap((command) => kernelCalls(command, places)),
+      commands.flatMap((command) => kernelCalls(command, places, choice)),
     );
     return new WebgpuProgram({
       gpu,

@@ -25,13 +25,13 @@ import {
 } from "./kernels/stages.ts";
 import { wkv4, WKV4_THREADS, wkv6, wkv7 } from "./kernels/wkv.ts";
 import { bytesOfRows, f32, operandOf, rowsOf, u32, type Places } from "./operands.ts";
-import { productCalls } from "./product-calls.ts";
+import { productCalls, type KernelChoice } from "./product-calls.ts";
 
 /** The dispatches of a command: one in a step, but for products in several buffers and heads in longer runs. */
-export function kernelCalls(command: FusedCommand, places: Places): KernelCall[] {
+export function kernelCalls(command: FusedCommand, places: Places, choice: KernelChoice): KernelCall[] {
   switch (command.op) {
     case "products":
-      return productCalls(command.products, places);
+      return productCalls(command.products, places, choice);
     case "chain":
       return [chainCall(command, places)];
     case "shift":

@@ -3,7 +3,7 @@ import type { Tensor } from "../../ops/tensor.ts";
 import type { Product } from "./commands.ts";
 import type { FusedCommand } from "./fusion.ts";
 import { matricesToGather } from "./gather.ts";
-import { rowFormat, type GpuDType } from "./kernels/decode.ts";
+import { rowFormat, type GpuDType } from "./kernels/formats.ts";
 import { Memory } from "./memory.ts";
 import type { Matrix } from "./weights.ts";
 
@@ -16,12 +16,12 @@ const matrices = new Map<Tensor, Matrix>();
 function matrix(name: string, dtype: GpuDType = "f32", nParts = 1): Tensor {
   const shape = [nParts * ROWS, COLUMNS];
   const tensor: Tensor = { index: matrices.size, kind: "weight", rows: "none", name, shape, dtype };
-  const format = rowFormat(dtype, COLUMNS);
+  const { rowWords } = rowFormat(dtype, COLUMNS);
   const parts = Array.from({ length: nParts }, (_, i) => {
-    const place = { memory: new Memory(name), at: 0, stride: format.rowWords };
+    const place = { memory: new Memory(name), at: 0, stride: rowWords };
     return { firstRow: i * ROWS, nRows: ROWS, place };
   });
-  matrices.set(tensor, { dtype, format, parts });
+  matrices.set(tensor, { dtype, parts });
   return tensor;
 }
 

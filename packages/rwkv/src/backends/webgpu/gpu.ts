@@ -2,6 +2,8 @@
 // its failures, which WebGPU tells late and elsewhere and which are turned into errors of the call that meets them here.
 
 import { DeviceError } from "../../core/errors.ts";
+import { findFeatures, wantedExtensions, type GpuFeature } from "./features.ts";
+import type { KernelFeatures } from "./kernels/product.ts";
 import { Pipelines } from "./pipelines.ts";
 
 /** Usage flags of WebGPU, whose global constants Node does not have. */
@@ -29,14 +31,16 @@ export class Gpu {
   /** Whether the adapter says that the processor does its work. */
   readonly isSoftware: boolean;
   readonly limits: GPUSupportedLimits;
+  readonly features: KernelFeatures;
   readonly pipelines: Pipelines;
   readonly device: GPUDevice;
   readonly #buffers = new Map<GPUBuffer, number>();
   #byteLength = 0;
   #failure: DeviceError | null = null;
 
-  private constructor(device: GPUDevice, description: string, isSoftware: boolean) {
+  private constructor(device: GPUDevice, features: KernelFeatures, description: string, isSoftware: boolean) {
     this.device = device;
+    this.features = features;
     this.isSoftware = isSoftware;
     this.description = description;
     this.limits = device.limits;
@@ -54,15 +58,14 @@ export class Gpu {
   }
 
   /** @throws DeviceError if the adapter gives no device */
-  static async open(adapter: GPUAdapter): Promise<Gpu> {
+  static async open(webgpu: GPU, adapter: GPUAdapter, without: readonly GpuFeature[]): Promise<Gpu> {
     const description = describeAdapter(adapter);
     const requiredLimits = Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]]));
+    const requiredFeatures = wantedExtensions(adapter, without);
     try {
-      return new Gpu(
-        await adapter.requestDevice({ requiredLimits }),
-        description,
-        adapter.info.isFallbackAdapter,
-      );
+      const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
+      const features = await findFeatures(webgpu, adapter, device, without);
+      return new Gpu(device, features, description, adapter.info.isFallbackAdapter);
     } catch (cause) {
       throw new DeviceError(`The GPU (${description}) gives no device: ${messageOf(cause)}`, { cause });
     }
@@ -172,21 +175,24 @@ export class Gpu {
   }
 }
 
-const opened = new WeakMap<GPU, Promise<Gpu>>();
+const opened = new WeakMap<GPU, Map<string, Promise<Gpu>>>();
 
 /**
  * The device of the default adapter, opened once for all its users; anew after a loss.
+ * @param without - features that are not to be used; devices with and without are kept apart
  * @throws DeviceError if there is no adapter, or it gives no device
  */
-export function openGpu(gpu: GPU): Promise<Gpu> {
-  const again = (): Promise<Gpu> => requestGpu(gpu);
-  const opening =
-    opened.get(gpu)?.then((before) => (before.isLost ? again() : before), again) ?? requestGpu(gpu);
-  opened.set(gpu, opening);
+export function openGpu(gpu: GPU, without: readonly GpuFeature[] = []): Promise<Gpu> {
+  const devices = opened.get(gpu) ?? new Map<string, Promise<Gpu>>();
+  opened.set(gpu, devices);
+  const key = [...without].sort().join(" ");
+  const again = (): Promise<Gpu> => requestGpu(gpu, without);
+  const opening = devices.get(key)?.then((before) => (before.isLost ? again() : before), again) ?? again();
+  devices.set(key, opening);
   return opening;
 }
 
-async function requestGpu(gpu: GPU): Promise<Gpu> {
+async function requestGpu(gpu: GPU, without: readonly GpuFeature[]): Promise<Gpu> {
   let adapter: GPUAdapter | null;
   try {
     adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
@@ -196,7 +202,7 @@ async function requestGpu(gpu: GPU): Promise<Gpu> {
   if (adapter === null) {
     throw new DeviceError("WebGPU finds no adapter: there is no GPU, or no driver that it can use.");
   }
-  return Gpu.open(adapter);
+  return Gpu.open(gpu, adapter, without);
 }
 
 /** One line for people. */

@@ -1,22 +1,26 @@
 // Products that run at the same time as dispatches: those whose matrices have one type and lie in one buffer are the parts of
 // one dispatch. What a product lacks of bias, factor and base is told by a number, so that all parts have the same text.
 
+import { isQuantized } from "../../core/dtype.ts";
+import type { Activations } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { accessOf } from "./access.ts";
 import type { Product } from "./commands.ts";
 import { activationNumber } from "./kernels/activations.ts";
 import { MAX_PARTS, type KernelCall, type KernelOperand, type KernelPart } from "./kernels/kernel.ts";
-import { matmulText, OUTPUTS_PER_GROUP } from "./kernels/matmul.ts";
+import { productGroups, productVariants } from "./kernels/matmul.ts";
 import { HAS } from "./kernels/product-end.ts";
+import type { KernelFeatures } from "./kernels/product.ts";
 import type { Place } from "./memory.ts";
 import { bytesOfRows, f32, operandOf, rowsOf, u32, type Places } from "./operands.ts";
 import type { Matrix, MatrixPart } from "./weights.ts";
 
-/** Of the kernel of matmul.ts: for a single row, and for rows that share what is read of the matrix. */
-const VARIANTS = [
-  { maxRows: 1, rowsPerGroup: 1 },
-  { maxRows: Infinity, rowsPerGroup: 8 },
-] as const;
+/** What kernels are chosen by, beside the command. */
+export interface KernelChoice {
+  readonly features: KernelFeatures;
+  /** Of products with quantised weights. */
+  readonly activations: Activations;
+}
 
 /** Consecutive outputs of a product. */
 interface Piece {
@@ -25,7 +29,11 @@ interface Piece {
   readonly rows: MatrixPart;
 }
 
-export function productCalls(products: readonly Product[], places: Places): KernelCall[] {
+export function productCalls(
+  products: readonly Product[],
+  places: Places,
+  choice: KernelChoice,
+): KernelCall[] {
   const pieces = products.flatMap((product) => {
     const matrix = places.matrixOf(product.w);
     return matrix.parts.map((rows): Piece => ({ product, matrix, rows }));
@@ -36,7 +44,7 @@ export function productCalls(products: readonly Product[], places: Places): Kern
     if (open === undefined) dispatches.push([piece]);
     else open.push(piece);
   }
-  return dispatches.map((dispatch) => productCall(dispatch, places));
+  return dispatches.map((dispatch) => productCall(dispatch, places, choice));
 }
 
 /** Whether one text and one bind group serve both. */
@@ -49,9 +57,15 @@ function areAlike(a: Piece, b: Piece, { placeOf }: Places): boolean {
   return a.matrix.dtype === b.matrix.dtype && memoriesOf(a).every((memory, i) => memory === others[i]);
 }
 
-function productCall(pieces: readonly Piece[], places: Places): KernelCall {
+function productCall(
+  pieces: readonly Piece[],
+  places: Places,
+  { features, activations }: KernelChoice,
+): KernelCall {
   const { product: first, matrix } = pieces[0]!;
+  const { dtype } = matrix;
   const rows = rowsOf(first.out);
+  const isRounded = activations === "int8" && isQuantized(dtype);
   // What stands for the bias of a part that has none, and is not read.
   const anyBias = pieces.map(({ product: { bias } }) => bias).find((bias) => bias !== null) ?? null;
   const products = [...new Set(pieces.map(({ product }) => product))];
@@ -62,10 +76,7 @@ function productCall(pieces: readonly Piece[], places: Places): KernelCall {
     isGrouped: true,
     steps: "all",
     rows,
-    variants: VARIANTS.map(({ maxRows, rowsPerGroup }) => {
-      const text = matmulText(matrix.dtype, rowsPerGroup, rows, anyBias !== null);
-      return { maxRows, rowsPerGroup, text };
-    }),
+    variants: productVariants({ dtype, rows, hasBias: anyBias !== null, isRounded }, features),
     work: sum(pieces.map(({ product: { x }, rows: { nRows } }) => rowElements(x) * nRows)),
     traffic: {
       matrices: sum(pieces.map(({ rows: { place, nRows } }) => 4 * place.stride * nRows)),
@@ -74,11 +85,7 @@ function productCall(pieces: readonly Piece[], places: Places): KernelCall {
   };
 }
 
-function productPart(
-  { product, matrix: { format }, rows }: Piece,
-  anyBias: Tensor | null,
-  places: Places,
-): KernelPart {
+function productPart({ product, rows }: Piece, anyBias: Tensor | null, places: Places): KernelPart {
   const { out, x, bias, factor, base, activation, scale } = product;
   const { firstRow, nRows, place } = rows;
   const from = (operand: KernelOperand): KernelOperand => ({
@@ -92,7 +99,7 @@ function productPart(
     operands: [
       from(operandOf("out", out, places, true)),
       read("x", x),
-      { name: "w", place, isWritten: false, type: "u32" },
+      { name: "w", place, isWritten: false, type: "vec4u" },
       from(read("factor", factor ?? out)),
       from(read("base", base ?? out)),
       ...(anyBias === null ? [] : [from(read("bias", bias ?? anyBias))]),
@@ -100,12 +107,11 @@ function productPart(
     scalars: [
       u32("n_in", rowElements(x)),
       u32("n_out", nRows),
-      u32("body", format.bodyWords),
       u32("has", has),
       u32("activation", activationNumber(activation)),
       f32("scale", scale),
     ],
-    nGroups: VARIANTS.map(() => Math.ceil(nRows / OUTPUTS_PER_GROUP)),
+    nGroups: productGroups(nRows),
   };
 }
 

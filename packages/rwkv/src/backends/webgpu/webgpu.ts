@@ -3,6 +3,7 @@
 
 import type { Backend, BuilderOptions, ProgramBuilder } from "../../ops/backend.ts";
 import { createWebgpuBuilder, type WebgpuBuilderOptions } from "./builder.ts";
+import type { GpuFeature } from "./features.ts";
 import { openGpu, type BufferCount } from "./gpu.ts";
 
 export interface WebgpuBackend extends Backend {
@@ -17,15 +18,19 @@ export interface WebgpuBackend extends Backend {
 
 /**
  * @param webgpu - `navigator.gpu`, or what stands for it
+ * @param without - features that are not to be used even where the device has them
  * @throws DeviceError if there is no adapter, or it gives no device
  */
-export async function createWebgpuBackend(webgpu: GPU): Promise<WebgpuBackend> {
-  const gpu = await openGpu(webgpu);
+export async function createWebgpuBackend(
+  webgpu: GPU,
+  without: readonly GpuFeature[] = [],
+): Promise<WebgpuBackend> {
+  const gpu = await openGpu(webgpu, without);
   return {
     name: "webgpu",
     description: `webgpu: ${gpu.description}`,
     nThreads: 1,
-    hasInt8Activations: false,
+    hasInt8Activations: true,
     kernels: null,
     isSoftware: gpu.isSoftware,
     createBuilder: (options) => createWebgpuBuilder(gpu, options),

@@ -1,15 +1,16 @@
-// Weights on the GPU. A matrix is uploaded as it is read, its rows arranged as kernels/decode.ts says; one that is larger than
+// Weights on the GPU. A matrix is uploaded as it is read, its rows packed as kernels/formats.ts draws them; one that is larger than
 // what a kernel can see of a buffer is cut into several by rows. Vectors are small and share one buffer.
 
-import { byteLengthOf, DTYPES } from "../../core/dtype.ts";
+import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError, UnsupportedError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { gatheredBytes } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
-import { rowFormat, type GpuDType, type RowFormat } from "./kernels/decode.ts";
+import { rowFormat, type GpuDType } from "./kernels/formats.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
+import { packRows } from "./packing.ts";
 
 /** Consecutive rows of a matrix in one buffer. */
 export interface MatrixPart {
@@ -20,7 +21,6 @@ export interface MatrixPart {
 
 export interface Matrix {
   readonly dtype: GpuDType;
-  readonly format: RowFormat;
   readonly parts: readonly MatrixPart[];
 }
 
@@ -148,6 +148,7 @@ export class Weights {
     const [nOut, nIn] = tensor.shape as readonly [number, number];
     const format = rowFormat(dtype, nIn);
     const rowBytes = 4 * format.rowWords;
+    const fileRowBytes = bytes.byteLength / nOut;
     const maxRows = Math.floor(this.#maxPartBytes / rowBytes);
     if (maxRows === 0) {
       throw new DeviceError(
@@ -156,59 +157,19 @@ export class Weights {
       );
     }
     const parts: MatrixPart[] = [];
-    this.#matrices.set(tensor, { dtype, format, parts });
+    this.#matrices.set(tensor, { dtype, parts });
     for (let firstRow = 0; firstRow < nOut; firstRow += maxRows) {
       const nRows = Math.min(maxRows, nOut - firstRow);
       const memory = new Memory(name);
       const buffer = await this.#gpu.allocating(`weight "${name}"`, () => {
         const made = this.#gpu.createBuffer(name, rowBytes * nRows, KERNEL_USAGE, true);
-        arrangeRows(dtype, nIn, format, bytes, firstRow, new Uint8Array(made.getMappedRange()));
+        const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
+        packRows(dtype, nIn, format, rows, new Uint8Array(made.getMappedRange()));
         made.unmap();
         return made;
       });
       memory.replace(this.#gpu, buffer);
       parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
-    }
-  }
-}
-
-/** Brings rows as files have them, from `firstRow` on, into the order of kernels. `out` holds zeros. */
-function arrangeRows(
-  dtype: GpuDType,
-  nIn: number,
-  { nBlocks, blockBytes, halves, bodyWords, rowWords }: RowFormat,
-  bytes: Uint8Array,
-  firstRow: number,
-  out: Uint8Array,
-): void {
-  const fileRowBytes = (nIn / DTYPES[dtype].blockElements) * blockBytes;
-  const nRows = out.byteLength / (4 * rowWords);
-  const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
-  if (halves.length === 0 && fileRowBytes === 4 * rowWords) {
-    out.set(rows);
-    return;
-  }
-  // What lies between the f16 fields.
-  const pieces: { from: number; to: number }[] = [];
-  let from = 0;
-  for (const half of halves) {
-    if (half > from) pieces.push({ from, to: half });
-    from = half + 2;
-  }
-  if (from < blockBytes) pieces.push({ from, to: blockBytes });
-
-  for (let row = 0; row < nRows; row++) {
-    let bodyAt = 4 * rowWords * row;
-    let halfAt = bodyAt + 4 * bodyWords;
-    for (let block = 0; block < nBlocks; block++) {
-      const start = row * fileRowBytes + block * blockBytes;
-      for (const piece of pieces) {
-        for (let i = piece.from; i < piece.to; i++) out[bodyAt++] = rows[start + i]!;
-      }
-      for (const half of halves) {
-        out[halfAt++] = rows[start + half]!;
-        out[halfAt++] = rows[start + half + 1]!;
-      }
     }
   }
 }

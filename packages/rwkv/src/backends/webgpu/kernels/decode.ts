@@ -1,172 +1,148 @@
-// How kernels unpack a matrix: for each weight type a function `weights(o, i4)`, the values of row o at inputs 4 i4 to
-// 4 i4 + 3. On the GPU a row is whole words: of a plain type its elements, filled up to four; of a block type first all
-// bytes of its blocks but the f16 fields, in the order of core/blocks.ts, then those fields, `halves` per block:
+// WGSL that unpacks a matrix, the operand `w` in vec4u, by units of 16 inputs; kernels/formats.ts draws its rows. `p.n_in` is
+// its inputs.
 //
-//   | blocks x (block bytes - 2 halves) | blocks x halves x f16, filled up to a word |
+// Quants become signed bytes, their zero point taken off, so that a value is scale * quant + minimum for every block type,
+// and kernels with 8-bit activations multiply the bytes as they are.
 
-import { DTYPES, isQuantized, type QuantDType, type WeightDType } from "../../../core/dtype.ts";
 import { NF4_LEVELS } from "../../../core/blocks.ts";
+import { DTYPES, isQuantized, type QuantDType } from "../../../core/dtype.ts";
+import { BLOCK_FORMATS, PLANE_WORDS, type GpuDType, type Plane } from "./formats.ts";
 
-interface BlockText {
-  /** Where the f16 fields stand in the block of a file. */
-  readonly halves: readonly number[];
-  /** Gives the four values; sees `b`, where the block's words begin, `e`, the first element's place in it, and `d` and `m`. */
-  readonly text: string;
-}
+/** What is taken off the quants as the planes hold them. */
+const ZEROS: Readonly<Partial<Record<QuantDType, number>>> = { q4_0: 8, q5_0: 16, q3_k: 4, q6_k: 32 };
 
-const NIBBLES = `let q = (vec4u(word) >> (vec4u(0u, 8u, 16u, 24u) + shift)) & vec4u(15u);`;
-const SIGNED_BYTES = `
-  let word = i32(w(o, b + (e >> 2u)));
-  return d * vec4f((vec4i(word) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));`;
+/** Levels that nibbles are the numbers of, whole numbers of 8 bits. */
+const LEVELS: Readonly<Partial<Record<QuantDType, readonly number[]>>> = { nf4: NF4_LEVELS };
 
-/** Nibbles of a block of 2 n elements: word i4 mod (n / 4) has element j in the low and j + n in the high ones. */
-const nibblesOf = (halfElements: number, firstWord: number): string => `
-  let word = w(o, b + ${firstWord}u + ((e >> 2u) & ${halfElements / 4 - 1}u));
-  let shift = select(0u, 4u, e >= ${halfElements}u);
-  ${NIBBLES}`;
-const FIFTH_BITS = `let fifth = ((vec4u(w(o, b)) >> (vec4u(0u, 1u, 2u, 3u) + e)) & vec4u(1u)) << vec4u(4u);`;
-
-/** Scale and minimum of six bits of sub-block \`sub\`, of 12 bytes that q4_k and q5_k begin with. */
-const K4_SCALES = `
-  let sub = e >> 5u;
-  var scale: u32;
-  var minimum: u32;
-  if (sub < 4u) {
-    scale = byte(o, b, sub) & 63u;
-    minimum = byte(o, b, sub + 4u) & 63u;
-  } else {
-    scale = (byte(o, b, sub + 4u) & 15u) | ((byte(o, b, sub - 4u) >> 6u) << 4u);
-    minimum = (byte(o, b, sub + 4u) >> 4u) | ((byte(o, b, sub) >> 6u) << 4u);
-  }
-  let shift = 4u * (sub & 1u);`;
-
-/** Two bits of each element: 32 bytes for each half of a super-block. */
-const twoBits = (firstWord: number): string => `
-  let sub = e >> 4u;
-  let word = w(o, b + ${firstWord}u + 8u * (sub >> 3u) + ((e & 31u) >> 2u));
-  let low = (vec4u(word) >> (vec4u(0u, 8u, 16u, 24u) + (sub & 6u))) & vec4u(3u);`;
-
-const BLOCK_TEXTS: Readonly<Record<QuantDType, BlockText>> = {
-  q4_0: { halves: [0], text: `${nibblesOf(16, 0)} return d * (vec4f(q) - 8.0);` },
-  q4_1: { halves: [0, 2], text: `${nibblesOf(16, 0)} return fma(vec4f(d), vec4f(q), vec4f(m));` },
-  q5_0: { halves: [0], text: `${nibblesOf(16, 1)} ${FIFTH_BITS} return d * (vec4f(q | fifth) - 16.0);` },
-  q5_1: {
-    halves: [0, 2],
-    text: `${nibblesOf(16, 1)} ${FIFTH_BITS} return fma(vec4f(d), vec4f(q | fifth), vec4f(m));`,
-  },
-  q8_0: { halves: [0], text: SIGNED_BYTES },
-  q2_k: {
-    halves: [80, 82],
-    text: `${twoBits(4)}
-  let scales = byte(o, b, sub);
-  return fma(vec4f(d * f32(scales & 15u)), vec4f(low), vec4f(-m * f32(scales >> 4u)));`,
-  },
-  q3_k: {
-    halves: [108],
-    text: `${twoBits(8)}
-  let high = (vec4u(w(o, b + ((e & 31u) >> 2u))) >> (vec4u(0u, 8u, 16u, 24u) + (sub >> 1u))) & vec4u(1u);
-  let nibble = (byte(o, b + 24u, sub & 7u) >> (4u * (sub >> 3u))) & 15u;
-  let top = (byte(o, b + 26u, sub & 3u) >> (2u * (sub >> 2u))) & 3u;
-  return d * (f32(nibble | (top << 4u)) - 32.0) * (vec4f(low | (high << vec4u(2u))) - 4.0);`,
-  },
-  q4_k: {
-    halves: [0, 2],
-    text: `${K4_SCALES}
-  let word = w(o, b + 3u + 8u * (sub >> 1u) + ((e & 31u) >> 2u));
-  ${NIBBLES}
-  return fma(vec4f(d * f32(scale)), vec4f(q), vec4f(-m * f32(minimum)));`,
-  },
-  q5_k: {
-    halves: [0, 2],
-    text: `${K4_SCALES}
-  let within = (e & 31u) >> 2u;
-  let word = w(o, b + 11u + 8u * (sub >> 1u) + within);
-  ${NIBBLES}
-  let fifth = ((vec4u(w(o, b + 3u + within)) >> (vec4u(0u, 8u, 16u, 24u) + sub)) & vec4u(1u)) << vec4u(4u);
-  return fma(vec4f(d * f32(scale)), vec4f(q | fifth), vec4f(-m * f32(minimum)));`,
-  },
-  q6_k: {
-    halves: [208],
-    text: `
-  let sub = e >> 4u;
-  let half_block = e >> 7u;
-  let n = (e >> 5u) & 3u;
-  let within = (e & 31u) >> 2u;
-  let shift = 4u * (n >> 1u);
-  let word = w(o, b + 16u * half_block + 8u * (n & 1u) + within);
-  ${NIBBLES}
-  let high = (vec4u(w(o, b + 32u + 8u * half_block + within)) >> (vec4u(0u, 8u, 16u, 24u) + 2u * n)) & vec4u(3u);
-  let scale = (i32(byte(o, b + 48u, sub)) << 24u) >> 24u;
-  return d * f32(scale) * (vec4f(q | (high << vec4u(4u))) - 32.0);`,
-  },
-  q8: { halves: [0], text: SIGNED_BYTES },
-  q4: { halves: [0, 2], text: `${nibblesOf(32, 0)} return fma(vec4f(d), vec4f(q), vec4f(m));` },
-  nf4: {
-    halves: [0],
-    text: `${nibblesOf(32, 0)} return d * vec4f(LEVELS[q.x], LEVELS[q.y], LEVELS[q.z], LEVELS[q.w]);`,
-  },
+/** Scale and minimum of unit u out of the bytes of its super-block, `d` and `m` given; for types that have those. */
+const SUB_SCALES: Readonly<Partial<Record<QuantDType, string>>> = {
+  q2_k: `
+  let both = (w_word(o, scales_at() + (u >> 2u)) >> (8u * (u & 3u))) & 255u;
+  return vec2f(d * f32(both & 15u), -m * f32(both >> 4u));`,
+  q3_k: "return vec2f(d * signed_scale(o, u), 0.0);",
+  q4_k: "return vec2f(d, -m) * scale_and_minimum(o, u);",
+  q5_k: "return vec2f(d, -m) * scale_and_minimum(o, u);",
+  q6_k: "return vec2f(d * signed_scale(o, u), 0.0);",
 };
 
+const SCALE_READERS = `
+fn signed_scale(o: u32, u: u32) -> f32 {
+  let word = w_word(o, scales_at() + (u >> 2u));
+  return f32(i32(word << (24u - 8u * (u & 3u))) >> 24u);
+}
+fn scale_and_minimum(o: u32, u: u32) -> vec2f {
+  let pair = w_word(o, scales_at() + (u >> 2u)) >> (8u * (u & 2u));
+  return vec2f(f32(pair & 255u), f32((pair >> 8u) & 255u));
+}`;
+
+/** The 16 quants of a unit in a plane, a byte each. */
+const PLANE_TEXTS: Readonly<Record<Plane, (start: string) => string>> = {
+  bytes: () => "w(o, u)",
+  nibbles: () => "((w(o, u >> 1u) >> vec4u(4u * (u & 1u))) & vec4u(0x0f0f0f0fu))",
+  crumbs: (start) => `((vec4u(w_word(o, ${start} + u)) >> vec4u(0u, 2u, 4u, 6u)) & vec4u(0x03030303u))`,
+  bits: (start) =>
+    `((vec4u(w_word(o, ${start} + (u >> 1u))) >> (vec4u(0u, 1u, 2u, 3u) + 4u * (u & 1u))) & vec4u(0x01010101u))`,
+};
+
+/** Bits of a quant that are in the first plane. */
+const FIRST_BITS: Readonly<Record<Exclude<Plane, "bits">, number>> = { bytes: 8, nibbles: 4, crumbs: 2 };
+
+export function hasMinimum(dtype: QuantDType): boolean {
+  return BLOCK_FORMATS[dtype].halves.length === 2;
+}
+
+/** Whether the two units of a block may have scales of their own. */
+export function hasUnitScales(dtype: QuantDType): boolean {
+  return SUB_SCALES[dtype] !== undefined && dtype !== "q4_k" && dtype !== "q5_k";
+}
+
+/**
+ * WGSL of `quants(o, u) -> vec4u`, the 16 signed quants of unit u of output o, input 4 j + i in byte i of component j; and of
+ * `scales(o, u) -> vec2f`, its scale and minimum.
+ */
+export function quantsText(dtype: QuantDType): string {
+  const { first, second, hasScales } = BLOCK_FORMATS[dtype];
+  const zero = ZEROS[dtype];
+  const levels = LEVELS[dtype];
+  const secondWords = second === null ? 0 : PLANE_WORDS[second];
+  const planes = PLANE_TEXTS[first]("0u");
+  const all =
+    second === null
+      ? planes
+      : `(${planes} | (${PLANE_TEXTS[second]("second_at()")} << vec4u(${FIRST_BITS[first]}u)))`;
+  // A byte of 128 + q never borrows from its neighbour.
+  const signed =
+    zero === undefined
+      ? all
+      : `(((${all} | vec4u(0x80808080u)) - vec4u(${zero * 0x01010101}u)) ^ vec4u(0x80808080u))`;
+  return `
+fn all_blocks() -> u32 { return (p.n_in + 31u) / 32u; }
+fn second_at() -> u32 { return all_blocks() * ${PLANE_WORDS[first]}u; }
+fn scales_at() -> u32 { return all_blocks() * ${PLANE_WORDS[first] + secondWords}u; }
+fn fields_at() -> u32 { return scales_at()${hasScales ? " + all_blocks() / 2u" : ""}; }
+${hasScales ? SCALE_READERS : ""}
+${levels === undefined ? "" : levelsText(levels)}
+fn quants(o: u32, u: u32) -> vec4u { return ${levels === undefined ? signed : `levels_of(${all})`}; }
+fn scales(o: u32, u: u32) -> vec2f {
+  let block = u / ${DTYPES[dtype].blockElements / 16}u;
+  ${
+    hasMinimum(dtype)
+      ? "let fields = unpack2x16float(w_word(o, fields_at() + block)); let d = fields.x; let m = fields.y;"
+      : `let pair = unpack2x16float(w_word(o, fields_at() + (block >> 1u)));
+  let d = select(pair.x, pair.y, (block & 1u) == 1u);`
+  }
+  ${SUB_SCALES[dtype] ?? (hasMinimum(dtype) ? "return vec2f(d, m);" : "return vec2f(d, 0.0);")}
+}`;
+}
+
+/** Levels as bytes of four words, of which a number chooses the word and then the byte. */
+function levelsText(levels: readonly number[]): string {
+  const [a, b, c, d] = [0, 4, 8, 12].map((at) => {
+    const bytes = Uint8Array.from(levels.slice(at, at + 4), (level) => level & 255);
+    return `vec4u(${new DataView(bytes.buffer).getUint32(0, true)}u)`;
+  });
+  return `
+fn level_bytes(q: vec4u) -> vec4u {
+  let has4 = (q & vec4u(4u)) != vec4u();
+  let word = select(select(${a}, ${b}, has4), select(${c}, ${d}, has4), (q & vec4u(8u)) != vec4u());
+  return (word >> (vec4u(8u) * (q & vec4u(3u)))) & vec4u(255u);
+}
+fn levels_of(q: vec4u) -> vec4u {
+  return level_bytes(q) | (level_bytes(q >> vec4u(8u)) << vec4u(8u))
+    | (level_bytes(q >> vec4u(16u)) << vec4u(16u)) | (level_bytes(q >> vec4u(24u)) << vec4u(24u));
+}`;
+}
+
 const PLAIN_TEXTS = {
-  f32: `return bitcast<vec4f>(vec4u(w(o, 4u * i4), w(o, 4u * i4 + 1u), w(o, 4u * i4 + 2u), w(o, 4u * i4 + 3u)));`,
-  f16: `return vec4f(unpack2x16float(w(o, 2u * i4)), unpack2x16float(w(o, 2u * i4 + 1u)));`,
+  f32: `return mat4x4f(bitcast<vec4f>(w(o, 4u * u)), bitcast<vec4f>(w(o, 4u * u + 1u)),
+    bitcast<vec4f>(w(o, 4u * u + 2u)), bitcast<vec4f>(w(o, 4u * u + 3u)));`,
+  f16: `
+  let a = w(o, 2u * u);
+  let b = w(o, 2u * u + 1u);
+  return mat4x4f(
+    vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(a.z), unpack2x16float(a.w)),
+    vec4f(unpack2x16float(b.x), unpack2x16float(b.y)), vec4f(unpack2x16float(b.z), unpack2x16float(b.w)));`,
   bf16: `
-  let low = w(o, 2u * i4);
-  let high = w(o, 2u * i4 + 1u);
-  return bitcast<vec4f>(vec4u(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));`,
+  let a = w(o, 2u * u);
+  let b = w(o, 2u * u + 1u);
+  return mat4x4f(four(a.xy), four(a.zw), four(b.xy), four(b.zw));`,
 } as const;
 
-/** Types that kernels unpack. */
-export type GpuDType = Exclude<WeightDType, "f64">;
-
-/** How the bytes of a row are arranged on the GPU. */
-export interface RowFormat {
-  readonly nBlocks: number;
-  readonly blockBytes: number;
-  /** Where the f16 fields of a block stand, none for plain types. */
-  readonly halves: readonly number[];
-  /** Words of the row before the f16 fields. */
-  readonly bodyWords: number;
-  /** Words of the row. */
-  readonly rowWords: number;
-}
-
-export function rowFormat(dtype: GpuDType, nIn: number): RowFormat {
-  const { blockElements, blockBytes } = DTYPES[dtype];
-  if (!isQuantized(dtype)) {
-    const bodyWords = Math.ceil(nIn / 4) * blockBytes;
-    return { nBlocks: nIn, blockBytes, halves: [], bodyWords, rowWords: bodyWords };
-  }
-  const { halves } = BLOCK_TEXTS[dtype];
-  const nBlocks = nIn / blockElements;
-  const bodyWords = (nBlocks * (blockBytes - 2 * halves.length)) / 4;
-  return {
-    nBlocks,
-    blockBytes,
-    halves,
-    bodyWords,
-    rowWords: bodyWords + Math.ceil((nBlocks * halves.length) / 2),
-  };
-}
-
-/** WGSL of `weights`; the matrix is the operand `w` in u32, `p.body` its words before the f16 fields. */
+/** WGSL of `weights(o, u) -> mat4x4f`: the 16 values of unit u of output o, four to a column. */
 export function weightsText(dtype: GpuDType): string {
-  if (!isQuantized(dtype)) return `fn weights(o: u32, i4: u32) -> vec4f { ${PLAIN_TEXTS[dtype]} }`;
-  const { halves, text } = BLOCK_TEXTS[dtype];
-  const { blockElements, blockBytes } = DTYPES[dtype];
-  const levels = NF4_LEVELS.map((level) => level.toFixed(1)).join(", ");
-  const fields =
-    halves.length === 2
-      ? "let fields = unpack2x16float(w(o, p.body + block)); let d = fields.x; let m = fields.y;"
-      : "let pair = unpack2x16float(w(o, p.body + (block >> 1u))); let d = select(pair.x, pair.y, (block & 1u) == 1u);";
-  return `
-${dtype === "nf4" ? `const LEVELS = array<f32, 16>(${levels});` : ""}
-fn byte(o: u32, at: u32, i: u32) -> u32 { return (w(o, at + (i >> 2u)) >> (8u * (i & 3u))) & 255u; }
-fn weights(o: u32, i4: u32) -> vec4f {
-  let block = i4 / ${blockElements / 4}u;
-  let e = 4u * (i4 % ${blockElements / 4}u);
-  let b = block * ${(blockBytes - 2 * halves.length) / 4}u;
-  ${fields}
-  ${text}
-}`;
+  if (!isQuantized(dtype)) {
+    return `
+fn four(halves: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(halves.x << 16u, halves.x & 0xffff0000u, halves.y << 16u, halves.y & 0xffff0000u));
+}
+fn weights(o: u32, u: u32) -> mat4x4f { ${PLAIN_TEXTS[dtype]} }`;
+  }
+  return `${quantsText(dtype)}
+fn signed_bytes(word: u32) -> vec4f { return vec4f((vec4i(i32(word)) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u)); }
+fn weights(o: u32, u: u32) -> mat4x4f {
+  let q = quants(o, u);
+  let s = scales(o, u);
+  return mat4x4f(value(signed_bytes(q.x), s), value(signed_bytes(q.y), s), value(signed_bytes(q.z), s), value(signed_bytes(q.w), s));
+}
+fn value(q: vec4f, s: vec2f) -> vec4f { return ${hasMinimum(dtype) ? "fma(vec4f(s.x), q, vec4f(s.y))" : "s.x * q"}; }`;
 }

@@ -10,8 +10,11 @@ export interface KernelOperand {
   readonly name: string;
   readonly place: Place;
   readonly isWritten: boolean;
-  /** What the words are read as; `u32` also where values are only moved. */
-  readonly type: "f32" | "u32";
+  /**
+   * What the words are read as; `u32` also where values are only moved. Of `vec4u` element i is the i-th four words of the
+   * row, and the text may also read single words as `x_word(row, i)`; places are multiples of four words then.
+   */
+  readonly type: "f32" | "u32" | "vec4u";
 }
 
 /** A number that a kernel reads as `p.name`. */
@@ -30,6 +33,8 @@ export interface KernelVariant {
   readonly maxRows: number;
   /** Rows that one workgroup works on. */
   readonly rowsPerGroup: number;
+  /** WGSL extensions that the text needs. */
+  readonly extensions?: readonly string[];
   /** Ends with `fn main`; the workgroup's id is (part of the row, row or run). */
   readonly text: string;
 }
@@ -151,14 +156,20 @@ export function assemble({ parts, isGrouped, variants }: KernelCall): AssembledK
     lines.push(`@group(0) @binding(${i + 2}) var<storage, ${access}> m${i}: array<${type}>;`);
   });
   for (const { name, place, type, isWritten } of operands) {
-    const element = `m${memories.indexOf(place.memory)}[p.${name}_at + row * p.${name}_stride + i]`;
+    const memory = `m${memories.indexOf(place.memory)}`;
+    const element = `${memory}[p.${name}_at + row * p.${name}_stride + i]`;
     lines.push(`fn ${name}(row: u32, i: u32) -> ${type} { return ${element}; }`);
+    if (type === "vec4u") {
+      const word = `${memory}[p.${name}_at + row * p.${name}_stride + (i >> 2u)][i & 3u]`;
+      lines.push(`fn ${name}_word(row: u32, i: u32) -> u32 { return ${word}; }`);
+    }
     if (isWritten) lines.push(`fn set_${name}(row: u32, i: u32, value: ${type}) { ${element} = value; }`);
   }
   const head = lines.join("\n");
-  const texts = variants.map(({ text }, variant) => {
+  const texts = variants.map(({ extensions = [], text }, variant) => {
+    const enabled = extensions.map((extension) => `enable ${extension};\n`).join("");
     const chosen = isGrouped ? `const VARIANT = ${variant}u;\n` : "";
-    return `${chosen}${head}\n${STEP_TEXT}${text}`;
+    return `${enabled}${chosen}${head}\n${STEP_TEXT}${text}`;
   });
   return { bindings, texts };
 }
@@ -175,9 +186,10 @@ export function parameterWords({ parts, isGrouped }: KernelCall): Uint32Array<Ar
     let at = part * partWords;
     if (isGrouped) words.set(nGroups, at);
     at += headWords;
-    for (const { place } of operands) {
-      words[at++] = place.at;
-      words[at++] = place.stride;
+    for (const { place, type } of operands) {
+      const nWords = type === "vec4u" ? 4 : 1;
+      words[at++] = place.at / nWords;
+      words[at++] = place.stride / nWords;
     }
     for (const { type, value } of scalars) (type === "f32" ? floats : words)[at++] = value;
   });
