@@ -98,7 +98,7 @@ export class Dispatches {
     return new Dispatches(gpu, list, parameters, table);
   }
 
-  /** The dispatches in order. */
+  /** The dispatches of a step in decode, in order. */
   get report(): DispatchReport[] {
     return dispatchReport(this.#list.map(({ call }) => call));
   }
@@ -179,12 +179,13 @@ export class Dispatches {
   ): { readonly commands: GPUCommandBuffer; readonly end: number } {
     const encoder = this.#gpu.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
+    const otherSteps = rows.token === rows.run ? "longer runs" : "single rows";
     let work = 0;
     let end = from;
     for (; end < this.#list.length && work <= this.#gpu.submittedWork; end++) {
       const { call, pipelines, nGroups } = this.#list[end]!;
       const nRows = rows[call.rows];
-      if (nRows === 0) continue;
+      if (nRows === 0 || call.steps === otherSteps) continue;
       let variant = 0;
       while (call.variants[variant]!.maxRows < nRows) variant += 1;
       pass.setPipeline(pipelines[variant]!);

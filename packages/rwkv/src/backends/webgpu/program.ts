@@ -28,7 +28,7 @@ export class WebgpuProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
-  /** What each dispatch of a step computes, in order. */
+  /** What each dispatch of a step in decode computes, in order. */
   readonly dispatchReport: readonly DispatchReport[];
   #recording: Recording | null;
   /** How often slots had replaced buffers when bind groups were made; null before and after rows have. */
