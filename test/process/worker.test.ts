@@ -4,7 +4,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { nodePlatform } from "../../packages/rwkv/src/platform/node/platform.ts";
 import { loadModel } from "../../packages/rwkv/src/runtime/load.ts";
-import { HAS_BROWSER, openPage } from "../support/browser.ts";
+import { HAS_BROWSER, openPage, SOFTWARE_GPU } from "../support/browser.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
 const FILES = {
@@ -13,6 +13,8 @@ const FILES = {
 };
 
 const SAMPLING = { maxTokens: 60, seed: 11, temperature: 1.1 };
+
+const GREEDY = { maxTokens: 40, temperature: 0 };
 
 const PAGE = `
   let nTerminated = 0;
@@ -119,6 +121,12 @@ const RESPONSIVE = `${PAGE}
   }
   return results;`;
 
+const ON_GPU = `${PAGE}
+  const model = await loadModel(TINY, { worker: true, device: "webgpu" });
+  const { text } = await (await model.createSession()).generate("It is ", ${JSON.stringify(GREEDY)});
+  model.dispose();
+  return { info: model.info, text };`;
+
 interface Told {
   readonly info: { readonly device: string; readonly isInWorker: boolean; readonly name: string };
   readonly text: string;
@@ -140,10 +148,12 @@ interface Failure {
 
 describe.skipIf(!HAS_BROWSER)("in a worker of a browser", () => {
   let nodeText: string;
+  let greedyText: string;
   beforeAll(async () => {
     const platform = { ...nodePlatform, loadNative: () => Promise.resolve(null) }; // the same kernels as there
     const model = await loadModel(platform, FILES["/models/tiny.safetensors"], { threads: 1 });
     nodeText = (await (await model.createSession()).generate("It is ", SAMPLING)).text;
+    greedyText = (await (await model.createSession()).generate("It is ", GREEDY)).text;
     model.dispose();
   });
 
@@ -195,4 +205,15 @@ describe.skipIf(!HAS_BROWSER)("in a worker of a browser", () => {
     expect(rate).toBeGreaterThan((2 * page.nTicks) / page.elapsedMs);
     expect(worker.nTicks).toBeGreaterThan(4);
   });
+
+  test.skipIf(process.env["RWKV_TEST_WEBGPU"] !== "1")(
+    "a GPU is used from the worker, in a page that is not isolated, and gives the text of the CPU",
+    { timeout: 300_000 },
+    async () => {
+      const page = { script: ON_GPU, files: FILES, flags: SOFTWARE_GPU };
+      const { info, text } = (await openPage(page)) as Told;
+      expect(info.device).toContain("webgpu");
+      expect(text).toBe(greedyText);
+    },
+  );
 });

@@ -19,6 +19,9 @@ import {
   type LoadProgress,
   type Logger,
 } from "../../packages/rwkv/src/node.ts";
+import { bytesSource } from "../../packages/rwkv/src/core/byte-source.ts";
+import { openCheckpoint } from "../../packages/rwkv/src/formats/open.ts";
+import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import { browserPlatform } from "../../packages/rwkv/src/platform/browser.ts";
 import { nodePlatform } from "../../packages/rwkv/src/platform/node/platform.ts";
 import { loadModel as loadFrom } from "../../packages/rwkv/src/runtime/load.ts";
@@ -230,4 +233,18 @@ describe("no file", () => {
       await expect(loadFrom(platform, undefined)).rejects.toThrow(/demo model .*is not here.*https:/);
     }
   });
+});
+
+test("a part of a matrix is the same bytes as in the whole, and there is none of what is stored in another order", async () => {
+  const { tensors } = canonicalWeights(await openCheckpoint(bytesSource(BYTES)));
+  for (const weight of tensors.values()) {
+    const { readPart } = weight;
+    expect([weight.name, readPart === undefined]).toEqual([weight.name, weight.rule.kind.startsWith("lora")]);
+    if (readPart === undefined) continue;
+    const whole = new Uint8Array(weight.byteLength);
+    await weight.read(whole);
+    const part = new Uint8Array(whole.length - 40);
+    await readPart(33, part);
+    expect(part).toEqual(whole.subarray(33, whole.length - 7));
+  }
 });

@@ -43,6 +43,9 @@ export interface RowReader {
   close(): void;
 }
 
+/** Fills `target` with the bytes from `offset` on. */
+export type ReadPart = (offset: number, target: Uint8Array, signal?: AbortSignal) => Promise<void>;
+
 /** A handle of a file: of the origin private file system, or of a file that a person has picked. */
 export interface FileHandle {
   readonly name: string;

@@ -1,7 +1,7 @@
 // What every reader of a checkpoint format returns: named tensors that are read when asked. Names, shapes and dtypes
 // are the file's own (shapes in PyTorch order, last index fastest); `model/weights` gives them their meaning.
 
-import type { FilePlace } from "../core/byte-source.ts";
+import type { FilePlace, ReadPart } from "../core/byte-source.ts";
 import type { DType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 
@@ -38,6 +38,11 @@ export interface CheckpointTensor {
    * @throws FormatError if the file turns out to be shorter than its header says
    */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /**
+   * Fills `target` with bytes of what `read` delivers, from `offset` on; absent where only all of it can be read.
+   * @throws as `read`
+   */
+  readonly readPart?: ReadPart | undefined;
   /** The same elements as the file has them, in the packed format. */
   readonly packed?: PackedBytes | undefined;
 }

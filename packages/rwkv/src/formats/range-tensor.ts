@@ -29,6 +29,7 @@ export function rangeTensor(source: ByteSource, range: TensorRange): CheckpointT
       signal?.throwIfAborted();
       await source.read(offset, target, signal);
     },
+    readPart: (start, target, signal) => source.read(offset + start, target, signal),
   };
 }
 

@@ -1,6 +1,7 @@
 // Puts a model on a device: uploads every weight once, straight from where it is stored, and has the forward pass of
 // its version recorded. Hides which weights the host keeps and which types the device gets.
 
+import type { ReadPart } from "../core/byte-source.ts";
 import type { EncodedDType } from "../core/decode.ts";
 import { byteLengthOf, countElements } from "../core/dtype.ts";
 import type { Activations, Backend, OnCompiled, Program, ProgramBuilder } from "../ops/backend.ts";
@@ -15,7 +16,7 @@ import {
 import { declareForward } from "./forward.ts";
 import { chooseDTypes, type ChooseDType } from "./policy.ts";
 import { stateFromTimeState } from "./tuned-state.ts";
-import { readMatrix, readVector } from "./values.ts";
+import { checkFirstRow, readMatrix, readVector } from "./values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "./weights/canonical.ts";
 
 export interface LoadProgramOptions {
@@ -169,8 +170,21 @@ async function upload(
       byteLength,
       place: dtype === weight.dtype ? weight.place : undefined,
       read: (target, readSignal) => readMatrix(source, weight, dtype, target, readSignal),
+      readPart: dtype === weight.dtype ? checkedParts(source, weight) : undefined,
     },
     signal,
+  );
+}
+
+/** Parts of a matrix, the first row checked as `readMatrix` does it. */
+function checkedParts(source: string, weight: CanonicalWeight): ReadPart | undefined {
+  const { readPart } = weight;
+  return (
+    readPart &&
+    (async (offset, target, signal) => {
+      await readPart(offset, target, signal);
+      if (offset === 0) checkFirstRow(source, weight, target);
+    })
   );
 }
 

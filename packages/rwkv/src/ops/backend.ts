@@ -1,7 +1,7 @@
 // What the engine asks of a backend, in the order in which it asks: declare tensors, record the forward pass once,
 // then run steps over ragged batches. Backends implement this; the runtime is its only caller.
 
-import type { FilePlace } from "../core/byte-source.ts";
+import type { FilePlace, ReadPart } from "../core/byte-source.ts";
 import type { WeightDType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
@@ -25,6 +25,8 @@ export interface WeightUpload {
   readonly place?: FilePlace | undefined;
   /** Fills the final place of the bytes, or one close to it; called at most once. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** In place of `read`: fills `target` with the bytes from `offset` on. Absent where only all can be read. */
+  readonly readPart?: ReadPart | undefined;
 }
 
 /** Makes the handles of everything in a forward pass but its weights. */

@@ -1,6 +1,7 @@
 // Weights on the GPU. A matrix is uploaded as it is read, its rows packed as kernels/formats.ts draws them; one that is larger than
 // what a kernel can see of a buffer is cut into several by rows. Vectors are small and share one buffer.
 
+import type { ReadPart } from "../../core/byte-source.ts";
 import { byteLengthOf } from "../../core/dtype.ts";
 import { DeviceError, UnsupportedError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
@@ -8,7 +9,7 @@ import type { Tensor } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { gatheredBytes } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
-import { rowFormat, type GpuDType } from "./kernels/formats.ts";
+import { rowFormat, type GpuDType, type RowFormat } from "./kernels/formats.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
 import { packRows } from "./packing.ts";
 
@@ -23,6 +24,9 @@ export interface Matrix {
   readonly dtype: GpuDType;
   readonly parts: readonly MatrixPart[];
 }
+
+/** Most bytes of a longer matrix that the host holds at a time, where it can be read in parts. */
+const PIECE_BYTES = 16 * 2 ** 20;
 
 export class Weights {
   readonly #gpu: Gpu;
@@ -67,10 +71,14 @@ export class Weights {
       );
     }
     checkUploadLength(upload);
-    const bytes = new Uint8Array(byteLengthOf(dtype, shape));
-    await readRows(upload, bytes, signal);
-    if (shape.length === 2) await this.#addMatrix(tensor, dtype, bytes);
-    else this.#addVector(tensor, bytes);
+    if (upload.readPart !== undefined && upload.byteLength > PIECE_BYTES) {
+      await this.#streamMatrix(tensor, dtype, upload.readPart, signal);
+    } else {
+      const bytes = new Uint8Array(byteLengthOf(dtype, shape));
+      await readRows(upload, bytes, signal);
+      if (shape.length === 2) await this.#addMatrix(tensor, dtype, bytes);
+      else this.#addVector(tensor, bytes);
+    }
     this.#byteLength += upload.byteLength;
     // Disposed while the weight was read: nothing may stay.
     if (this.#isDisposed) this.dispose();
@@ -145,10 +153,58 @@ export class Weights {
 
   async #addMatrix(tensor: Tensor, dtype: GpuDType, bytes: Uint8Array): Promise<void> {
     const { name } = tensor;
+    const nIn = tensor.shape[1]!;
+    const fileRowBytes = byteLengthOf(dtype, [nIn]);
+    for (const { memory, format, firstRow, nRows } of this.#partsOf(tensor, dtype)) {
+      const buffer = await this.#gpu.allocating(`weight "${name}"`, () => {
+        const made = this.#gpu.createBuffer(name, 4 * format.rowWords * nRows, KERNEL_USAGE, true);
+        const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
+        packRows(dtype, nIn, format, rows, new Uint8Array(made.getMappedRange()));
+        made.unmap();
+        return made;
+      });
+      memory.replace(this.#gpu, buffer);
+    }
+  }
+
+  /** The same piece by piece: neither the file's bytes nor those on their way to the GPU are ever on the host as a whole. */
+  async #streamMatrix(
+    tensor: Tensor,
+    dtype: GpuDType,
+    readPart: ReadPart,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { name } = tensor;
+    const nIn = tensor.shape[1]!;
+    const fileRowBytes = byteLengthOf(dtype, [nIn]);
+    for (const { memory, format, firstRow, nRows } of this.#partsOf(tensor, dtype)) {
+      const rowBytes = 4 * format.rowWords;
+      const pieceRows = Math.max(1, Math.floor(PIECE_BYTES / rowBytes));
+      const make = (): GPUBuffer => this.#gpu.createBuffer(name, rowBytes * nRows, KERNEL_USAGE);
+      memory.replace(this.#gpu, await this.#gpu.allocating(`weight "${name}"`, make));
+      for (let row = 0; row < nRows; row += pieceRows) {
+        const nPieceRows = Math.min(pieceRows, nRows - row);
+        const bytes = new Uint8Array(nPieceRows * fileRowBytes);
+        await readPart((firstRow + row) * fileRowBytes, bytes, signal);
+        const words = new Uint8Array(nPieceRows * rowBytes);
+        packRows(dtype, nIn, format, bytes, words);
+        // Disposed meanwhile: `add` frees the rest.
+        if (this.#isDisposed) return;
+        this.#gpu.device.queue.writeBuffer(memory.buffer!, row * rowBytes, words);
+        await this.#gpu.done();
+      }
+    }
+  }
+
+  /** Cuts a matrix by rows; each part gets a buffer before the next is asked for. */
+  *#partsOf(
+    tensor: Tensor,
+    dtype: GpuDType,
+  ): Generator<{ memory: Memory; format: RowFormat; firstRow: number; nRows: number }> {
+    const { name } = tensor;
     const [nOut, nIn] = tensor.shape as readonly [number, number];
     const format = rowFormat(dtype, nIn);
     const rowBytes = 4 * format.rowWords;
-    const fileRowBytes = bytes.byteLength / nOut;
     const maxRows = Math.floor(this.#maxPartBytes / rowBytes);
     if (maxRows === 0) {
       throw new DeviceError(
@@ -161,15 +217,8 @@ export class Weights {
     for (let firstRow = 0; firstRow < nOut; firstRow += maxRows) {
       const nRows = Math.min(maxRows, nOut - firstRow);
       const memory = new Memory(name);
-      const buffer = await this.#gpu.allocating(`weight "${name}"`, () => {
-        const made = this.#gpu.createBuffer(name, rowBytes * nRows, KERNEL_USAGE, true);
-        const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
-        packRows(dtype, nIn, format, rows, new Uint8Array(made.getMappedRange()));
-        made.unmap();
-        return made;
-      });
-      memory.replace(this.#gpu, buffer);
       parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
+      yield { memory, format, firstRow, nRows };
     }
   }
 }

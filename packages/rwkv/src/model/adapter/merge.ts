@@ -62,6 +62,7 @@ function merged(
     byteLength: byteLengthOf(dtype, shape),
     place: undefined,
     packed: undefined,
+    readPart: undefined,
     async read(target, signal) {
       const stored = new Uint8Array(weight.byteLength);
       await weight.read(stored, signal);
@@ -95,6 +96,7 @@ function divided(weight: CanonicalWeight, divisor: number): CanonicalWeight {
     byteLength: byteLengthOf("f32", weight.shape),
     place: undefined,
     packed: undefined,
+    readPart: undefined,
     async read(target, signal) {
       const values = await readValues(weight, signal);
       target.set(new Uint8Array(values.map((value) => value / divisor).buffer));

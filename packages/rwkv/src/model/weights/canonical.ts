@@ -2,7 +2,7 @@
 // every shape, and turns each tensor into its canonical orientation when it is read. After this no one needs to know
 // where a model came from.
 
-import type { FilePlace } from "../../core/byte-source.ts";
+import type { FilePlace, ReadPart } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, isWeightDType, type WeightDType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { Checkpoint, PackedBytes } from "../../formats/checkpoint.ts";
@@ -36,6 +36,8 @@ export interface CanonicalWeight {
   readonly place: FilePlace | undefined;
   /** Fills `target`, of `byteLength` bytes, row-major in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Fills `target` with bytes of what `read` delivers, from `offset` on; absent where only all of it can be read. */
+  readonly readPart?: ReadPart | undefined;
   /** The same elements as the file has them, in the packed format. */
   readonly packed?: PackedBytes | undefined;
 }
@@ -172,6 +174,7 @@ export function canonicalWeight(source: string, rule: WeightRule, view: TensorVi
     byteLength: byteLengthOf(dtype, rule.shape),
     place: oriented.place,
     read: (target, signal) => oriented.read(target, signal),
+    readPart: oriented.readPart,
     packed: oriented.packed,
   };
 }

@@ -102,6 +102,7 @@ function multiplied(view: TensorView, factor: number): TensorView {
   return {
     ...view,
     dtype: "f32",
+    readPart: undefined,
     async read(target, signal) {
       const stored = new Uint8Array(byteLengthOf(dtype, view.shape));
       await view.read(stored, signal);
@@ -138,6 +139,7 @@ function mm8View(checkpoint: Checkpoint, tensor: CheckpointTensor): TensorView {
     ...viewOf(tensor, "out-in"),
     dtype: "f32",
     shape: [nOut, nIn],
+    readPart: undefined,
     async read(target, signal) {
       const quants = new Uint8Array(tensor.byteLength);
       await tensor.read(quants, signal);

@@ -2,7 +2,15 @@ import { describe, expect, test } from "vitest";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { CheckpointTensor } from "../../formats/checkpoint.ts";
 import { byteLengthOf, type DType } from "../../core/dtype.ts";
-import { matrixShape, rowParts, transposed, viewOf, withoutUnits, type TensorView } from "./view.ts";
+import {
+  matrixShape,
+  reshaped,
+  rowParts,
+  transposed,
+  viewOf,
+  withoutUnits,
+  type TensorView,
+} from "./view.ts";
 
 interface Counted extends CheckpointTensor {
   nReads: number;
@@ -91,6 +99,19 @@ describe("transposed", () => {
     expect(() => transposed(viewOf(counted("q4_0", [32, 32])))).toThrow(UnsupportedError);
     expect(() => transposed(viewOf(counted("q4_0", [32, 32])))).toThrow(/"t" is quantised \(q4_0\)/);
   });
+});
+
+test("parts can be read of a view in the file's own order, and of no other", async () => {
+  const readPart = (offset: number, target: Uint8Array): Promise<void> => {
+    for (let i = 0; i < target.length; i++) target[i] = offset + i;
+    return Promise.resolve();
+  };
+  const view = viewOf({ ...counted("f16", [4, 6]), readPart });
+  const part = new Uint8Array(5);
+  await reshaped(view, [6, 4]).readPart!(7, part);
+  expect([...part]).toEqual((await bytesOf(view)).slice(7, 12));
+  expect(transposed(view).readPart).toBeUndefined();
+  expect(rowParts(view, 2)[1]!.readPart).toBeUndefined();
 });
 
 test("unit dimensions are dropped anywhere, and before a matrix", () => {

@@ -1,7 +1,7 @@
 // Lazy views of a checkpoint's tensors: renamed, reshaped, cut into rows, transposed. Hides that files store the same
 // matrix whole or fused, in either orientation; nothing is read before the view is.
 
-import type { FilePlace } from "../../core/byte-source.ts";
+import type { FilePlace, ReadPart } from "../../core/byte-source.ts";
 import { byteLengthOf, countElements, DTYPES, isQuantized, type DType } from "../../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { CheckpointTensor, PackedBytes } from "../../formats/checkpoint.ts";
@@ -35,6 +35,8 @@ export interface TensorView {
   readonly packed?: PackedBytes | undefined;
   /** Fills `target` with the elements of `shape`, row-major, in `dtype`. */
   read(target: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Fills `target` with bytes of what `read` delivers, from `offset` on; absent where only all of it can be read. */
+  readonly readPart?: ReadPart | undefined;
 }
 
 export function viewOf(
@@ -42,7 +44,7 @@ export function viewOf(
   loraOrder: LoraOrder = "by-shape",
   form: WeightForm = "raw",
 ): TensorView {
-  const { name, dtype, shape, place, packed } = tensor;
+  const { name, dtype, shape, place, packed, readPart } = tensor;
   return {
     fileName: name,
     dtype,
@@ -52,6 +54,7 @@ export function viewOf(
     place,
     packed,
     read: (target, signal) => tensor.read(target, signal),
+    readPart,
   };
 }
 
@@ -91,6 +94,7 @@ export function rowParts(view: TensorView, nParts: number): TensorView[] {
     shape,
     place: view.place && { ...view.place, offset: view.place.offset + part * partByteLength },
     packed: undefined,
+    readPart: undefined, // parts wait for each other, so that the whole is read once
     async read(target: Uint8Array, signal?: AbortSignal): Promise<void> {
       if (whole === null) {
         whole = readWhole(signal);
@@ -129,6 +133,7 @@ export function transposed(view: TensorView): TensorView {
     packed: undefined,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
     place: undefined,
+    readPart: undefined,
     async read(target, signal) {
       const source = new Uint8Array(target.byteLength);
       await view.read(source, signal);
