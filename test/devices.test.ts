@@ -46,6 +46,24 @@ describe.each(MISSING)("%s", (_title, loadWebgpu, reason) => {
   });
 });
 
+test("each adapter is listed by the name that loads it", async () => {
+  const adapterOf = (description: string): GPUAdapter =>
+    ({
+      info: { description, isFallbackAdapter: false },
+      limits: {},
+      requestDevice: () => Promise.reject(new Error("busy")),
+    }) as unknown as GPUAdapter;
+  const gpu = gpuOf((options) =>
+    Promise.resolve(adapterOf(options?.powerPreference === "low-power" ? "frugal" : "fast")),
+  );
+  const api = createApi({ ...nodePlatform, loadWebgpu: () => Promise.resolve(gpu) });
+  const load = (device: "webgpu" | "webgpu:1" | "webgpu:Fru"): Promise<unknown> =>
+    api.loadModel(tinyModel(), { device });
+  await expect(load("webgpu")).rejects.toThrow("The GPU (fast) gives no device: busy");
+  await expect(load("webgpu:1")).rejects.toThrow("The GPU (frugal) gives no device");
+  await expect(load("webgpu:Fru")).rejects.toThrow("The GPU (frugal) gives no device");
+});
+
 test("without a choice nobody looks for a GPU", async () => {
   const loadWebgpu = (): never => {
     throw new Error("looked");

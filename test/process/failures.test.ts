@@ -37,6 +37,16 @@ describe("wrong usage ends with 2", () => {
     ["a number that is none", ["generate", "Hi", "--max-tokens", "many", "--model", MODEL], /whole number/],
     ["a temperature out of range", [...GENERATE, "--model", MODEL, "--temperature=-1"], /temperature/],
     ["an unknown backend", [...GENERATE, "--model", MODEL, "--backend", "cuda"], /cpu, webgpu, reference/],
+    [
+      "an unknown device",
+      [...GENERATE, "--model", MODEL, "--device", "webgpu:"],
+      /cpu, webgpu, or webgpu:ADAPTER/,
+    ],
+    [
+      "a device twice",
+      [...GENERATE, "--model", MODEL, "--device", "cpu", "--backend", "auto"],
+      /--backend is another name of --device/,
+    ],
     ["an id that the model lacks", ["logits", "--model", MODEL, "--tokens", "256", "--json"], /0 to 255/],
     ["ids that are none", ["logits", "--model", MODEL, "--tokens", "1,x", "--json"], /whole number/],
     ["logits without a destination", ["logits", "--model", MODEL, "--tokens", "1"], /--json.*--out/],

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GpuFeature } from "../../packages/rwkv/src/backends/webgpu/features.ts";
+import { restrict } from "../../packages/rwkv/src/backends/webgpu/restrictions.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 import { DISABLED_DAWN_FEATURES, IS_WEBGPU_REQUIRED, IS_WEBGPU_WANTED } from "./dawn.ts";
 
@@ -51,7 +52,13 @@ async function find(): Promise<WebgpuTestBackend> {
   try {
     const { create: createGpu } = await import("webgpu");
     const gpu = createGpu([DISABLED_DAWN_FEATURES]);
-    const create: CreateWebgpu = (without) => createWebgpuBackend(gpu, without);
+    const restricted = new Map([["", gpu]]);
+    const create: CreateWebgpu = (without = []) => {
+      const key = without.join(" ");
+      const own = restricted.get(key) ?? restrict(gpu, { without });
+      restricted.set(key, own);
+      return createWebgpuBackend(own);
+    };
     await Promise.race([create(), tooLate]);
     return { name: "webgpu", create, gpu };
   } finally {
@@ -72,3 +79,6 @@ async function findIfWanted(): Promise<WebgpuTestBackend[]> {
 
 /** The webgpu backend; empty where no adapter is found. */
 export const WEBGPU: readonly WebgpuTestBackend[] = await findIfWanted();
+
+/** What the backend is made of; null where there is none. */
+export const WEBGPU_API: GPU | null = WEBGPU[0]?.gpu ?? null;

@@ -131,6 +131,7 @@ describe.each(VERSIONS)("a layer of version %s", (version) => {
   test.each([
     ["of one type", () => "f16"],
     ["with low-rank maps of another type", (name) => (isLowRank(name) ? "f16" : "q8_0")],
+    ["as `q4` has them", (name) => (isLowRank(name) ? "f16" : name.includes("att.receptance") ? "q8" : "q4")],
   ] satisfies [string, DTypeOf][])(
     `with weights %s takes at most ${MOST_DISPATCHES} dispatches`,
     (title, dtypeOf) => {

@@ -4,13 +4,14 @@
 import { describe, expect, test } from "vitest";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import type { WebgpuProgram } from "../../packages/rwkv/src/backends/webgpu/program.ts";
-import type { WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
+import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 import { DeviceError } from "../../packages/rwkv/src/core/errors.ts";
 import { loadProgram, type LoadedProgram } from "../../packages/rwkv/src/model/load.ts";
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { runTokens } from "../golden/run-model.ts";
 import { checkpointOf, syntheticModel } from "../golden/synthetic.ts";
+import { DISABLED_DAWN_FEATURES } from "../support/dawn.ts";
 import { WEBGPU } from "../support/webgpu.ts";
 
 const TOKENS = [1, 5, 3, 9, 2, 2, 7];
@@ -24,7 +25,73 @@ function indexOfMost(values: Float32Array): number {
 
 const create = () => WEBGPU[0]!.create();
 
+/** A GPU of its own that writes down what is asked of its device, and whose work is done when the test says so. */
+async function watchedGpu(): Promise<{ gpu: GPU; events: string[]; holdWork: () => () => void }> {
+  const { create: createGpu } = await import("webgpu");
+  const gpu = createGpu([DISABLED_DAWN_FEATURES]);
+  const events: string[] = [];
+  let held: Promise<void> | null = null;
+  const requestAdapter = gpu.requestAdapter.bind(gpu);
+  gpu.requestAdapter = async (options) => {
+    const adapter = (await requestAdapter(options))!;
+    const requestDevice = adapter.requestDevice.bind(adapter);
+    adapter.requestDevice = async (descriptor) => {
+      const device = await requestDevice(descriptor);
+      const { queue } = device;
+      const [bind, encode] = [device.createBindGroup.bind(device), device.createCommandEncoder.bind(device)];
+      const [submit, done] = [queue.submit.bind(queue), queue.onSubmittedWorkDone.bind(queue)];
+      device.createBindGroup = (group) => (events.push("bind"), bind(group));
+      device.createCommandEncoder = (encoder) => (events.push("encode"), encode(encoder));
+      queue.submit = (commands) => {
+        events.push("submit");
+        submit(commands);
+        return undefined;
+      };
+      queue.onSubmittedWorkDone = async () => {
+        await done();
+        await held;
+        return undefined;
+      };
+      return device;
+    };
+    return adapter;
+  };
+  const holdWork = (): (() => void) => {
+    let release!: () => void;
+    held = new Promise((resolve) => {
+      release = resolve;
+    });
+    return release;
+  };
+  return { gpu, events, holdWork };
+}
+
 describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
+  test("in decode a step submits what was encoded before it, and no bind group is made", async () => {
+    const { gpu, events, holdWork } = await watchedGpu();
+    const { program, inputWidths } = await load(await createWebgpuBackend(gpu));
+    const slot = program.createSlot();
+    const step = (logits: "last" | "none"): Promise<Float32Array> =>
+      program.step([{ slot, nRows: 1, logits }], [new Float32Array(inputWidths[0]!).fill(0.5)]);
+    for (let i = 0; i < 3; i++) await step("last");
+    expect(events).toContain("bind");
+    events.length = 0;
+    await step("last");
+    expect(events).toEqual(["submit", "encode"]);
+
+    const release = holdWork();
+    await step("none");
+    let isDone = false;
+    const second = step("none").then(() => {
+      isDone = true;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(isDone).toBe(false);
+    release();
+    await second;
+    program.dispose();
+  });
+
   test("matrices cut by rows give the same bits", async () => {
     const backend = await create();
     const cut: Backend = {

@@ -20,7 +20,7 @@ describe.skipIf(WEBGPU.length === 0)("weights on webgpu", () => {
   ] as const)(
     "%s in buffers of %d bytes: read in parts they are the bytes of a whole read",
     async (dtype, maxPartBytes) => {
-      const gpu = await openGpu(await loadWebgpu());
+      const gpu = await openGpu(await loadWebgpu(), null);
       const nIn = 1024;
       const nOut = Math.ceil((37 * MIB) / byteLengthOf(dtype, [nIn]));
       const bytes = new Uint8Array(byteLengthOf(dtype, [nOut, nIn]));
@@ -81,7 +81,7 @@ describe.skipIf(WEBGPU.length === 0)("weights on webgpu", () => {
   );
 
   test("a read that fails or is aborted in the middle leaves nothing on the device once disposed of", async () => {
-    const gpu = await openGpu(await loadWebgpu());
+    const gpu = await openGpu(await loadWebgpu(), null);
     const before = gpu.count().byteLength;
     const reason = new Error("cut");
     const weights = new Weights(gpu, 64 * MIB);

@@ -2,13 +2,14 @@
 
 import { InvalidArgumentError, Option, type Command } from "commander";
 import {
-  BACKEND_NAMES,
   DEVICE_NAMES,
   DEMO_MODEL_NOTICE,
   ENCODED_DTYPES,
   findDemoModel,
+  isDeviceName,
   loadModel,
   UsageError,
+  type DeviceName,
   type LoadOptions,
   type Model,
 } from "rwkv";
@@ -39,6 +40,16 @@ export function parseIds(text: string): number[] {
   return text.trim() === "" ? [] : text.split(",").map((id) => parseCount(id.trim()));
 }
 
+export function parseDevice(text: string): DeviceName {
+  if (isDeviceName(text)) return text;
+  throw new InvalidArgumentError(`Expected one of ${DEVICE_NAMES.join(", ")}, or webgpu:ADAPTER.`);
+}
+
+export function parseBackend(text: string): DeviceName | "reference" {
+  if (text === "reference" || isDeviceName(text)) return text;
+  throw new InvalidArgumentError(`Expected one of ${DEVICE_NAMES.join(", ")}, reference, or webgpu:ADAPTER.`);
+}
+
 /** `id=bias` joined by commas, such as `261=-2,11=0.5`. */
 export function parseBias(text: string): Map<number, number> {
   return new Map(
@@ -58,8 +69,8 @@ export function collect(value: string, previous: readonly string[] | undefined):
 export interface ModelFlags {
   readonly model?: string;
   readonly tokenizer?: string;
-  readonly device?: LoadOptions["device"];
-  readonly backend?: LoadOptions["backend"];
+  readonly device?: DeviceName;
+  readonly backend?: DeviceName | "reference";
   readonly dtype?: LoadOptions["dtype"];
   readonly activations?: LoadOptions["activations"];
   readonly threads?: number;
@@ -86,13 +97,12 @@ export function addModelFlags(command: Command): Command {
       "--tokenizer <file>",
       "World vocabulary (.txt, .json) or tokenizer.json (default: found beside the model)",
     )
-    .addOption(
-      new Option(
-        "--device <name>",
-        "what the model runs on; auto takes a GPU if there is one (default: cpu)",
-      ).choices(DEVICE_NAMES),
+    .option(
+      "--device <name>",
+      "auto, cpu, webgpu or webgpu:ADAPTER, by a number or name of `rwkv devices`; auto takes a GPU if there is one (default: cpu)",
+      parseDevice,
     )
-    .addOption(new Option("--backend <name>", "what computes, in place of --device").choices(BACKEND_NAMES))
+    .option("--backend <name>", "the same as --device, and takes reference too", parseBackend)
     .addOption(
       new Option("--dtype <dtype>", "re-encode matrices while loading (default: as stored)").choices(
         ENCODED_DTYPES,
@@ -146,8 +156,7 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
   const bar = createProgressBar("loading", flags.quiet === true);
   try {
     return await loadModel(modelOf(flags), {
-      device: flags.device,
-      backend: flags.backend,
+      ...deviceOf(flags),
       dtype: flags.dtype,
       activations: flags.activations,
       threads: flags.threads,
@@ -158,12 +167,24 @@ export async function loadFromFlags(flags: ModelFlags, signal: AbortSignal): Pro
       tokenizer: flags.tokenizer,
       signal,
       logger: flags.verbose === true ? stderrLogger : undefined,
-      onProgress: ({ bytesDone, bytesTotal }) =>
-        bar.update(bytesDone, bytesTotal, `${megabytes(bytesDone)} of ${megabytes(bytesTotal)}`),
+      onProgress: ({ bytesDone, bytesTotal, kernels }) => {
+        if (kernels === undefined) {
+          bar.update(bytesDone, bytesTotal, `${megabytes(bytesDone)} of ${megabytes(bytesTotal)}`);
+        } else {
+          bar.update(kernels.done, kernels.total, `${kernels.done} of ${kernels.total} kernels`);
+        }
+      },
     });
   } finally {
     bar.clear();
   }
+}
+
+/** @throws UsageError if both flags were given */
+function deviceOf({ device, backend }: ModelFlags): Pick<LoadOptions, "device" | "backend"> {
+  if (backend === undefined) return { device };
+  if (device !== undefined) throw new UsageError("--backend is another name of --device: give one of them.");
+  return backend === "reference" ? { backend } : { device: backend };
 }
 
 /** @throws UsageError for an alpha without an adapter */

@@ -22,8 +22,9 @@ async function run(flags: DevicesFlags): Promise<void> {
     await writeLine(JSON.stringify(devices));
     return;
   }
+  const width = Math.max(...devices.map(({ name }) => name.length)) + 2;
   for (const { name, description, isUsable, isPreferred } of devices) {
     const mark = isPreferred ? "auto" : isUsable ? "" : "none";
-    await writeLine(`${name.padEnd(8)}${mark.padEnd(6)}${description}`);
+    await writeLine(`${name.padEnd(width)}${mark.padEnd(6)}${description}`);
   }
 }

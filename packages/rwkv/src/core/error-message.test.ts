@@ -2,11 +2,11 @@
 
 import { expect, test } from "vitest";
 import { fromErrorMessage, toErrorMessage } from "./error-message.ts";
+import type { RwkvError } from "./errors.ts";
 import {
   DeviceError,
   fileErrorCode,
   FormatError,
-  type RwkvError,
   ShapeError,
   systemError,
   UnsupportedError,

@@ -4,7 +4,7 @@
 import type { ReadPart } from "../core/byte-source.ts";
 import type { EncodedDType } from "../core/decode.ts";
 import { byteLengthOf, countElements } from "../core/dtype.ts";
-import type { Activations, Backend, Program, ProgramBuilder } from "../ops/backend.ts";
+import type { Activations, Backend, OnCompiled, Program, ProgramBuilder } from "../ops/backend.ts";
 import type { Tensor } from "../ops/tensor.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "./config.ts";
 import {
@@ -33,6 +33,8 @@ export interface LoadProgramOptions {
   readonly signal?: AbortSignal | undefined;
   /** Bytes as stored in the file; `name` is the official name of the tensor just taken. */
   readonly onProgress?: ((bytesDone: number, bytesTotal: number, name: string) => void) | undefined;
+  /** After the last weight, where the device compiles kernels. */
+  readonly onCompiled?: OnCompiled | undefined;
 }
 
 /** A model on a device, and what stays on the host. */
@@ -97,7 +99,7 @@ export async function loadProgram(
       groupNormEps: options.groupNormEps ?? GROUP_NORM_EPS,
       rescaleEveryNLayers: weights.rescaleEveryNLayers,
     });
-    const program = await builder.build(forward);
+    const program = await builder.build(forward, options.onCompiled);
     const inputWidths = positions === null ? [config.nEmbd] : [config.nEmbd, config.nEmbd];
     return { program, config, inputWidths, embedding, positions, initialState };
   } catch (error) {

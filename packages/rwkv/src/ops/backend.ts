@@ -41,6 +41,9 @@ export interface TensorDeclarer {
   output(name: string, shape: readonly number[]): Tensor;
 }
 
+/** How many kernels of those to be compiled are. */
+export type OnCompiled = (done: number, total: number) => void;
+
 /** Collects the tensors and the forward pass of one model. */
 export interface ProgramBuilder extends TensorDeclarer {
   /** @throws DeviceError if the weight does not fit in the device's memory, with the arithmetic */
@@ -48,8 +51,9 @@ export interface ProgramBuilder extends TensorDeclarer {
   /**
    * Ends the building: runs `forward` once, or keeps it to run at each step, as the backend likes.
    * The builder cannot be used afterwards.
+   * @param onCompiled - called when one of the kernels that had to be compiled is; an error in it ends the building
    */
-  build(forward: (ops: Ops) => void): Promise<Program>;
+  build(forward: (ops: Ops) => void, onCompiled?: OnCompiled): Promise<Program>;
   /** Frees what has been taken so far; for a load that failed half-way. */
   dispose(): void;
 }
@@ -85,6 +89,8 @@ export interface Program {
   readonly stateElements: number;
   /** Most rows one step may have. */
   readonly maxRows: number;
+  /** Whether the device has been lost, and all slots with it; absent where that cannot happen. */
+  readonly isLost?: boolean | undefined;
 
   /**
    * A slot with the initial state, or with that of another. A copy may put off the copying until one of the two slots
@@ -98,7 +104,7 @@ export interface Program {
    * @throws DeviceError if there is no memory for it, as will everything that is done with the slot
    */
   slotCreated?(slot: number): Promise<void>;
-  /** Gives the slot free for another sequence. @throws UsageError for an unknown slot */
+  /** Gives the slot free for another sequence, also after a loss. @throws UsageError for an unknown slot */
   releaseSlot(slot: number): void;
   /** Back to the initial state. */
   resetSlot(slot: number): Promise<void>;

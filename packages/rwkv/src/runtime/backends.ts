@@ -26,8 +26,15 @@ export interface BackendResources {
   readonly loadWebgpu: Platform["loadWebgpu"];
 }
 
-/** @throws DeviceError if this machine lacks what the backend needs */
-export async function createBackend(name: BackendName, resources: BackendResources): Promise<Backend> {
+/**
+ * @param adapter - of `webgpu`, a number in the list of its adapters or a part of a name; null for the default one
+ * @throws DeviceError if this machine lacks what the backend needs
+ */
+export async function createBackend(
+  name: BackendName,
+  resources: BackendResources,
+  adapter: string | null = null,
+): Promise<Backend> {
   switch (name) {
     case "cpu": {
       const { createCpuBackend } = await import("../backends/cpu/cpu.ts");
@@ -35,7 +42,11 @@ export async function createBackend(name: BackendName, resources: BackendResourc
     }
     case "webgpu": {
       const { createWebgpuBackend } = await import("../backends/webgpu/webgpu.ts");
-      return createWebgpuBackend(await resources.loadWebgpu());
+      const createOracle = (): Promise<Backend> => createBackend("reference", resources);
+      return createWebgpuBackend(await resources.loadWebgpu(), {
+        adapter: adapter ?? undefined,
+        createOracle,
+      });
     }
     case "reference": {
       const { createReferenceBackend } = await import("../backends/reference/reference.ts");
@@ -46,14 +57,38 @@ export async function createBackend(name: BackendName, resources: BackendResourc
   }
 }
 
-/** What a model is to run on: `auto` takes a GPU if there is one, and the processor otherwise. */
-export type DeviceName = "auto" | "cpu" | "webgpu";
+/**
+ * What a model is to run on: `auto` takes a GPU if there is one, and the processor otherwise. `webgpu:ADAPTER` is one of several
+ * GPUs, by its number in `listDevices` or a part of its description, in any case.
+ */
+export type DeviceName = "auto" | "cpu" | "webgpu" | `webgpu:${string}`;
 
-/** All devices that `loadModel` knows. */
+/** The devices that `loadModel` knows, but for the adapters. */
 export const DEVICE_NAMES: readonly DeviceName[] = ["auto", "cpu", "webgpu"];
+
+const ADAPTER_PREFIX = "webgpu:";
+
+/** Whether `loadModel` takes it; which adapters there are shows only then. */
+export function isDeviceName(text: string): text is DeviceName {
+  return (
+    DEVICE_NAMES.includes(text as DeviceName) ||
+    (text.startsWith(ADAPTER_PREFIX) && text.length > ADAPTER_PREFIX.length)
+  );
+}
+
+/** The backend of a device, and the adapter if it names one. */
+export function backendOf(device: Exclude<DeviceName, "auto">): {
+  readonly name: BackendName;
+  readonly adapter: string | null;
+} {
+  return device === "cpu" || device === "webgpu"
+    ? { name: device, adapter: null }
+    : { name: "webgpu", adapter: device.slice(ADAPTER_PREFIX.length) };
+}
 
 /** A device that models can run on, or why one cannot be used. */
 export interface DeviceDescription {
+  /** As `loadModel` takes it. */
   readonly name: Exclude<DeviceName, "auto">;
   /** One line: instruction set, threads, adapter; or why there is none. */
   readonly description: string;
@@ -65,15 +100,21 @@ export interface DeviceDescription {
 /** What there is to run models on. */
 export async function listDevices(resources: BackendResources): Promise<DeviceDescription[]> {
   const devices: DeviceDescription[] = [];
-  const gpu = await findGpu(resources);
-  const isPreferred = gpu.reason === null;
-  if (gpu.description === null) {
-    devices.push({ name: "webgpu", description: gpu.reason, isUsable: false, isPreferred: false });
+  const { description: first, reason } = await findGpu(resources);
+  if (first === null) {
+    devices.push({ name: "webgpu", description: reason, isUsable: false, isPreferred: false });
   } else {
-    devices.push({ name: "webgpu", description: gpu.description, isUsable: true, isPreferred });
+    const { listAdapters } = await import("../backends/webgpu/webgpu.ts");
+    const adapters = await listAdapters(await resources.loadWebgpu());
+    adapters.forEach(({ description }, i) => {
+      const name = i === 0 ? "webgpu" : (`webgpu:${i}` as const);
+      const isPreferred = i === 0 && reason === null;
+      devices.push({ name, description: `webgpu: ${description}`, isUsable: true, isPreferred });
+    });
   }
   const { description } = await createBackend("cpu", resources);
-  devices.push({ name: "cpu", description, isUsable: true, isPreferred: !isPreferred });
+  const isPreferred = devices.every((device) => !device.isPreferred);
+  devices.push({ name: "cpu", description, isUsable: true, isPreferred });
   return devices;
 }
 

@@ -1,7 +1,7 @@
 // A loaded model as the runtime sees it: the program on its device, the scheduler in front of it, and what turns
 // prompts into rows. Shared by the model's sessions; not part of the public interface.
 
-import { UsageError } from "../core/errors.ts";
+import { DeviceError, UsageError } from "../core/errors.ts";
 import type { SessionFile } from "../formats/session-file.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { LoadedProgram } from "../model/load.ts";
@@ -19,6 +19,12 @@ export interface PromptRows {
   readonly rows: Float32Array | null;
 }
 
+/** Where the state of a sequence lies: a slot of the program that the engine had when it was made. */
+export interface Place {
+  readonly program: Program;
+  readonly slot: number;
+}
+
 export interface EngineOptions {
   readonly name: string;
   readonly loaded: LoadedProgram;
@@ -30,36 +36,65 @@ export class Engine {
   /** Base name of the model's file. */
   readonly name: string;
   readonly config: ModelConfig;
-  readonly program: Program;
-  readonly scheduler: Scheduler;
   readonly fingerprint: string;
   readonly tokenizer: Tokenizer | null;
   /** The state a new sequence starts from where the checkpoint holds a tuned one; null for the empty state. */
   readonly initialState: Float32Array | null;
-  readonly #loaded: LoadedProgram;
+  #loaded: LoadedProgram;
+  #scheduler: Scheduler;
   #isDisposed = false;
 
   constructor({ name, loaded, fingerprint, tokenizer }: EngineOptions) {
     this.name = name;
     this.config = loaded.config;
-    this.program = loaded.program;
     this.fingerprint = fingerprint;
     this.tokenizer = tokenizer;
     this.initialState = loaded.initialState;
     this.#loaded = loaded;
-    this.scheduler = new Scheduler(loaded.program, loaded.config.nVocab, loaded.inputWidths);
+    this.#scheduler = schedulerOf(loaded);
   }
 
-  get isDisposed(): boolean {
-    return this.#isDisposed;
+  /** Another after `replace`. */
+  get program(): Program {
+    return this.#loaded.program;
+  }
+
+  get scheduler(): Scheduler {
+    return this.#scheduler;
   }
 
   dispose(): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;
-    this.scheduler.close(disposedError());
-    this.program.dispose();
-    this.#loaded.embedding.close();
+    this.#scheduler.close(disposedError());
+    free(this.#loaded);
+  }
+
+  /** Goes on with the same model on another device, or the same one opened again. What was on the device before is freed. */
+  replace(loaded: LoadedProgram): void {
+    const before = this.#loaded;
+    this.#scheduler.close(
+      new DeviceError(`The device of ${this.name} was lost; the model has been reloaded.`),
+    );
+    this.#loaded = loaded;
+    this.#scheduler = schedulerOf(loaded);
+    free(before);
+  }
+
+  /** @throws DeviceError if there is no memory for one more state */
+  createPlace(copyOf?: Place): Place {
+    const { program } = this;
+    return { program, slot: program.createSlot(copyOf?.slot) };
+  }
+
+  /** Whether the place is there; not after `replace`, nor once the model has been disposed. */
+  hasPlace({ program }: Place): boolean {
+    return !this.#isDisposed && program === this.program;
+  }
+
+  /** Gives the slot free, if it is there. */
+  releasePlace(place: Place): void {
+    if (this.hasPlace(place)) place.program.releaseSlot(place.slot);
   }
 
   /** @throws UsageError if the model has been disposed */
@@ -195,6 +230,16 @@ export class Engine {
       throw new UsageError(`Token ${token} is unknown to ${this.name}: its ids are 0 to ${nVocab - 1}.`);
     }
   }
+}
+
+function schedulerOf({ program, config, inputWidths }: LoadedProgram): Scheduler {
+  return new Scheduler(program, config.nVocab, inputWidths);
+}
+
+/** Gives back what a load took. */
+export function free({ program, embedding }: LoadedProgram): void {
+  program.dispose();
+  embedding.close();
 }
 
 function disposedError(): UsageError {

@@ -12,9 +12,11 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { withAdapter, type LoraOptions } from "./adapter.ts";
 import {
   BACKEND_NAMES,
+  backendOf,
   createBackend,
   DEVICE_NAMES,
   findGpu,
+  isDeviceName,
   type BackendName,
   type BackendResources,
   type DeviceName,
@@ -23,7 +25,7 @@ import type { JinjaSource } from "../chat/jinja.ts";
 import { findChatTemplate } from "./chat/find-template.ts";
 import { demoModelFile } from "./demo-model.ts";
 import { Engine } from "./engine.ts";
-import { Model, type ModelInfo } from "./model.ts";
+import { Model, type LoadAgain, type ModelInfo } from "./model.ts";
 import type { LoadProgress } from "./progress.ts";
 import { baseName, withCheckpoint, type FileSource } from "./source.ts";
 import { findTokenizer, type FoundTokenizer } from "./tokenizer.ts";
@@ -31,8 +33,8 @@ import { findTokenizer, type FoundTokenizer } from "./tokenizer.ts";
 /** How a model is loaded. */
 export interface LoadOptions {
   /**
-   * What the model runs on. `auto` takes a GPU where there is one and the model fits, and the processor otherwise;
-   * `info.fallbackReason` then says why. Default `cpu`.
+   * What the model runs on; `webgpu:ADAPTER` is one of several GPUs, see `listDevices`. `auto` takes a GPU where there is one
+   * and the model fits, and the processor otherwise; `info.fallbackReason` then says why. Default `cpu`.
    */
   readonly device?: DeviceName | undefined;
   /** What computes, by the name of the backend; in place of `device`. */
@@ -72,7 +74,7 @@ export interface LoadOptions {
    */
   readonly worker?: boolean | EngineWorker | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Called after each tensor; an error in it ends the loading. */
+  /** Called after each tensor and each kernel compiled; an error in it ends the loading. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
   /** Where messages for developers go. Default: nowhere. */
   readonly logger?: Logger | undefined;
@@ -103,7 +105,12 @@ export async function loadModel(
   const { loaded, tokenizer, info, chatTemplate } = await loadParts(platform, file, others);
   const { name, fingerprint } = info;
   const engine = new Engine({ name, loaded, fingerprint, tokenizer: tokenizer?.tokenizer ?? null });
-  return new Model(engine, info, chatTemplate, platform);
+  // A file in memory must not be kept where it is not needed again.
+  const loadAgain: LoadAgain | null =
+    loaded.program.isLost === undefined
+      ? null
+      : (again) => loadParts(platform, file, { ...others, ...again, tokenizer: null });
+  return new Model(engine, info, chatTemplate, platform, loadAgain);
 }
 
 /** What a model is made of. */
@@ -184,9 +191,10 @@ async function chooseDevice(parts: PartsToLoad): Promise<LoadedParts> {
     loadNative: platform.loadNative,
     loadWebgpu: platform.loadWebgpu,
   };
-  if (options.device !== "auto") {
-    const backend = await createBackend(options.backend ?? options.device ?? "cpu", resources);
-    return loadOn(backend, null, parts);
+  const { device = "cpu", backend } = options;
+  if (device !== "auto") {
+    const { name, adapter } = backend === undefined ? backendOf(device) : { name: backend, adapter: null };
+    return loadOn(await createBackend(name, resources, adapter), null, parts);
   }
   let { reason } = await findGpu(resources);
   if (reason === null) {
@@ -214,6 +222,11 @@ async function loadOn(
     `${source}: ${format}, RWKV-${config.version}, ${config.nLayer} layers, ` +
       `${config.nEmbd} wide, ${config.nVocab} ids; tokenizer: ${tokenizer?.tokenizer.kind ?? "none"}; ${backend.description}`,
   );
+  let last: LoadProgress | null = null;
+  const report = (progress: LoadProgress): void => {
+    last = progress;
+    onProgress?.(progress);
+  };
   const loaded = await loadProgram(backend, weights, {
     maxRows: options.chunk ?? DEFAULT_CHUNK,
     activations,
@@ -221,9 +234,8 @@ async function loadOn(
     groupNormEps: options.groupNormEps,
     dtype: options.dtype,
     signal,
-    onProgress:
-      onProgress &&
-      ((bytesDone, bytesTotal, tensor) => onProgress({ phase: "load", bytesDone, bytesTotal, tensor })),
+    onProgress: (bytesDone, bytesTotal, tensor) => report({ phase: "load", bytesDone, bytesTotal, tensor }),
+    onCompiled: (done, total) => report({ ...last!, phase: "compile", kernels: { done, total } }),
   });
   performance.measure("rwkv:load", { start, end: performance.now() });
   performance.clearMeasures("rwkv:load");
@@ -291,8 +303,10 @@ function checkOptions({
       `Unknown backend "${backend as string}"; expected one of ${BACKEND_NAMES.join(", ")}.`,
     );
   }
-  if (device !== undefined && !DEVICE_NAMES.includes(device)) {
-    throw new UsageError(`Unknown device "${device as string}"; expected one of ${DEVICE_NAMES.join(", ")}.`);
+  if (device !== undefined && !isDeviceName(device)) {
+    throw new UsageError(
+      `Unknown device "${device as string}"; expected one of ${DEVICE_NAMES.join(", ")}, or webgpu:ADAPTER.`,
+    );
   }
   if (device !== undefined && backend !== undefined) {
     throw new UsageError(`Both device "${device}" and backend "${backend}" were given; give one of them.`);

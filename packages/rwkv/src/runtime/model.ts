@@ -1,16 +1,19 @@
 // A loaded model: what it is, and the sessions that run on it.
 
 import type { JinjaSource } from "../chat/jinja.ts";
+import { UnsupportedError, UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { Trace } from "../formats/trace-file.ts";
 import type { ModelConfig } from "../model/config.ts";
+import type { LoadedProgram } from "../model/load.ts";
 import { stateLayout, type StateTensor } from "../model/state.ts";
 import { tunedState } from "../model/tuned-state.ts";
 import type { StateOrientation } from "../model/weights/orientation.ts";
 import type { Activations, ZeroInputs } from "../ops/backend.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine, Prompt } from "./engine.ts";
+import { free, type Engine, type Prompt } from "./engine.ts";
+import type { LoadProgress } from "./progress.ts";
 import { Sequence } from "./sequence.ts";
 import { Session } from "./session.ts";
 import { Snapshot } from "./snapshot.ts";
@@ -69,10 +72,21 @@ export interface RestoreOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How a model is brought back. */
+export interface ReloadOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** As in `loadModel`. */
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** Loads the weights of a model as they were loaded first. */
+export type LoadAgain = (
+  options: ReloadOptions,
+) => Promise<{ readonly loaded: LoadedProgram; readonly info: ModelInfo }>;
+
 /** A model on a device. Made by `loadModel`; one model serves any number of sessions, batching what waits together. */
 export class Model implements AsyncDisposable {
   readonly config: ModelConfig;
-  readonly info: ModelInfo;
   /** Null if none was given or found; token ids work without. */
   readonly tokenizer: Tokenizer | null;
   /** The chat template inside the file or beside it; null if there is none. `chatFormat` makes use of it. */
@@ -81,16 +95,50 @@ export class Model implements AsyncDisposable {
   readonly stateLayout: readonly StateTensor[];
   readonly #engine: Engine;
   readonly #platform: Platform;
+  readonly #loadAgain: LoadAgain | null;
+  #info: ModelInfo;
+  #reloading: Promise<void> | null = null;
 
-  /** @internal Use `loadModel`. */
-  constructor(engine: Engine, info: ModelInfo, chatTemplate: JinjaSource | null, platform: Platform) {
+  /**
+   * @internal Use `loadModel`.
+   * @param loadAgain - null if the device cannot be lost
+   */
+  constructor(
+    engine: Engine,
+    info: ModelInfo,
+    chatTemplate: JinjaSource | null,
+    platform: Platform,
+    loadAgain: LoadAgain | null,
+  ) {
     this.#engine = engine;
     this.#platform = platform;
+    this.#loadAgain = loadAgain;
+    this.#info = info;
     this.config = engine.config;
-    this.info = info;
     this.tokenizer = engine.tokenizer;
     this.chatTemplate = chatTemplate;
     this.stateLayout = stateLayout(engine.config).tensors;
+  }
+
+  /** What runs the model; another object after a reload. */
+  get info(): ModelInfo {
+    return this.#info;
+  }
+
+  /**
+   * Brings the model back after its device was lost, which shows as a DeviceError in every call: opens the device and reads the
+   * weights from where they came, as `loadModel` did, with `device: "auto"` on the processor if the GPU does not come back.
+   * Sessions go on after the last token that was read or generated, also in mid-answer: with the next call they read again
+   * what they had read, at most some thousand tokens. Where nothing is lost it does nothing.
+   * @throws UnsupportedError if the engine runs in a worker
+   * @throws UsageError if the file has become another model, or the model has been disposed; else as `loadModel`. It can be
+   * tried again
+   */
+  reload(options: ReloadOptions = {}): Promise<void> {
+    this.#reloading ??= this.#reload(options).finally(() => {
+      this.#reloading = null;
+    });
+    return this.#reloading;
   }
 
   /**
@@ -143,7 +191,7 @@ export class Model implements AsyncDisposable {
    * @throws the signal's reason if aborted
    */
   async trace(prompt: Prompt, options: TraceOptions = {}): Promise<Trace> {
-    return trace(this.#engine, this.info, prompt, options);
+    return trace(this.#engine, this.#info, prompt, options);
   }
 
   /**
@@ -173,5 +221,31 @@ export class Model implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
     return Promise.resolve();
+  }
+
+  async #reload(options: ReloadOptions): Promise<void> {
+    const engine = this.#engine;
+    engine.checkAlive();
+    if (this.#info.isInWorker) {
+      throw new UnsupportedError(
+        `${this.#info.name} is in a worker, which does not reload it. Load it with loadModel, and restore saved sessions.`,
+      );
+    }
+    if (this.#loadAgain === null || engine.program.isLost !== true) return;
+    const { loaded, info } = await this.#loadAgain(options);
+    try {
+      engine.checkAlive();
+      if (info.fingerprint !== engine.fingerprint) {
+        throw new UsageError(
+          `${info.name} is another model than when it was loaded (fingerprint ${info.fingerprint.slice(0, 12)}, before ` +
+            `${engine.fingerprint.slice(0, 12)}). Load it with loadModel.`,
+        );
+      }
+    } catch (error) {
+      free(loaded);
+      throw error;
+    }
+    engine.replace(loaded);
+    this.#info = info;
   }
 }

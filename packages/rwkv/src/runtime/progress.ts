@@ -1,12 +1,20 @@
 // Progress events: what is being done, how far it is, and how fast.
 
-/** Weights are being read; bytes count what has reached the device. */
+/** Kernels of a GPU. */
+export interface KernelCount {
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Weights are being read, or kernels compiled; bytes count what has reached the device. */
 export interface LoadProgress {
-  readonly phase: "load";
+  readonly phase: "load" | "compile";
   readonly bytesDone: number;
   readonly bytesTotal: number;
-  /** The tensor just finished. */
+  /** The tensor just finished; while kernels are compiled the last one. */
   readonly tensor: string;
+  /** While kernels are compiled: how many of those that this process had not compiled before. */
+  readonly kernels?: KernelCount;
 }
 
 /** Tokens are being read (prefill) or produced (decode). */

@@ -6,8 +6,9 @@
 // and a saved sequence needs no logits to go on.
 
 import { UsageError } from "../core/errors.ts";
-import type { Engine, Prompt, PromptRows } from "./engine.ts";
+import type { Engine, Place, Prompt, PromptRows } from "./engine.ts";
 import { PhaseTimer, type TokenProgress } from "./progress.ts";
+import { Replay } from "./replay.ts";
 import type { LogitsWanted } from "./scheduler.ts";
 import { Snapshot } from "./snapshot.ts";
 
@@ -21,7 +22,10 @@ export interface ReadOptions {
 
 export class Sequence {
   readonly engine: Engine;
-  readonly slot: number;
+  /** Stale once the model was reloaded, until the state is needed. */
+  #place: Place;
+  /** Null where the device cannot be lost. */
+  #replay: Replay | null;
   /** The state to reset to; null for the program's own. */
   readonly #initialState: Float32Array | null;
   #nTokens = 0;
@@ -35,9 +39,15 @@ export class Sequence {
   /** State of the random generator after the last sampled token. */
   random: readonly number[] | null = null;
 
-  private constructor(engine: Engine, slot: number, initialState: Float32Array | null) {
+  private constructor(
+    engine: Engine,
+    place: Place,
+    replay: Replay | null,
+    initialState: Float32Array | null,
+  ) {
     this.engine = engine;
-    this.slot = slot;
+    this.#place = place;
+    this.#replay = replay;
     this.#initialState = initialState;
   }
 
@@ -52,13 +62,14 @@ export class Sequence {
     allowOtherModel = false,
   ): Promise<Sequence> {
     engine.checkAlive();
-    const sequence = new Sequence(engine, engine.program.createSlot(), initialState);
+    const place = engine.createPlace();
+    const sequence = new Sequence(engine, place, newReplay(place, null, 0), initialState);
     try {
       await sequence.created();
       if (snapshot !== undefined) await sequence.rewind(snapshot, allowOtherModel);
-      else if (initialState !== null) await engine.program.writeSlot(sequence.slot, initialState);
+      else if (initialState !== null) await sequence.#write(initialState, 0);
     } catch (error) {
-      if (!engine.isDisposed) engine.program.releaseSlot(sequence.slot);
+      sequence.release();
       throw error;
     }
     return sequence;
@@ -87,16 +98,19 @@ export class Sequence {
 
   /** @throws DeviceError if there is no memory for its state */
   async created(): Promise<void> {
-    await this.engine.program.slotCreated?.(this.slot);
+    const { program, slot } = this.#place;
+    if (this.engine.hasPlace(this.#place)) await program.slotCreated?.(slot);
   }
 
   /** Gives the slot back; the sequence must not be used afterwards. */
   release(): void {
-    if (!this.engine.isDisposed) this.engine.program.releaseSlot(this.slot);
+    this.engine.releasePlace(this.#place);
   }
 
   fork(): Sequence {
-    const copy = new Sequence(this.engine, this.engine.program.createSlot(this.slot), this.#initialState);
+    const { engine } = this;
+    const place = engine.hasPlace(this.#place) ? engine.createPlace(this.#place) : this.#place;
+    const copy = new Sequence(engine, place, this.#replay?.fork() ?? null, this.#initialState);
     copy.#nTokens = this.#nTokens;
     copy.#recentTokens = this.#recentTokens.slice(-RECENT_TOKENS);
     copy.#pendingToken = this.#pendingToken;
@@ -106,9 +120,7 @@ export class Sequence {
   }
 
   async reset(): Promise<void> {
-    const { program } = this.engine;
-    if (this.#initialState === null) await program.resetSlot(this.slot);
-    else await program.writeSlot(this.slot, this.#initialState);
+    await this.#write(this.#initialState, 0);
     this.#nTokens = 0;
     this.#recentTokens = [];
     this.#pendingToken = null;
@@ -118,7 +130,7 @@ export class Sequence {
 
   /** All that is needed to continue from here. */
   async snapshot(): Promise<Snapshot> {
-    const state = await this.engine.program.readSlot(this.slot);
+    const state = await this.readState();
     return new Snapshot({
       header: {
         fingerprint: this.engine.fingerprint,
@@ -141,12 +153,18 @@ export class Sequence {
   async rewind({ contents }: Snapshot, allowOtherModel = false): Promise<void> {
     this.engine.checkSnapshot(contents, "The snapshot", allowOtherModel);
     const { header, state, logits } = contents;
-    await this.engine.program.writeSlot(this.slot, state);
+    await this.#write(state, header.nTokens - (header.pendingToken === null ? 0 : 1));
     this.#nTokens = header.nTokens;
     this.#recentTokens = [...header.recentTokens];
     this.#pendingToken = header.pendingToken;
     this.#logits = logits;
     this.random = header.random;
+  }
+
+  /** The state after what was read, the pending token left out; a copy. */
+  async readState(): Promise<Float32Array> {
+    const { program, slot } = this.#current() ?? (await this.#bringBack());
+    return program.readSlot(slot);
   }
 
   /** Reads a prompt, keeping its last token pending. Returns the number of rows. */
@@ -254,33 +272,74 @@ export class Sequence {
     target = this.#newLogits(input.nRows, logits),
   ): Promise<Float32Array> {
     this.engine.checkAlive();
-    const { program, scheduler } = this.engine;
+    const { engine } = this;
     const { signal, onProgress } = options;
     signal?.throwIfAborted();
-    const timer = new PhaseTimer();
+    const place = this.#current() ?? (await this.#bringBack());
     const position = this.#nTokens - (this.#pendingToken === null ? 0 : 1);
+    if (this.#replay?.isLong === true) {
+      this.#replay = newReplay(place, await place.program.readSlot(place.slot), position);
+    }
+    const timer = new PhaseTimer();
     // Only a read that a signal can stop half-way, or a callback fail, may have to be undone.
     const canFail = onProgress !== undefined || (signal !== undefined && input.nRows > 1);
-    const backup = canFail ? program.createSlot(this.slot) : null;
+    const backup = canFail ? engine.createPlace(place) : null;
     try {
-      await scheduler.submit({
-        slot: this.slot,
+      await engine.scheduler.submit({
+        slot: place.slot,
         nRows: input.nRows,
         logits,
         target,
         signal,
         fillRows: (inputs, targetRow, first, nRows) =>
-          this.engine.fillRows(input, position, inputs, targetRow, first, nRows),
+          engine.fillRows(input, position, inputs, targetRow, first, nRows),
         onRows: (done) => onProgress?.(timer.progress("prefill", done, input.nRows)),
       });
+      this.#replay?.append(input, engine.config.nEmbd);
       return target;
     } catch (error) {
-      if (backup !== null && !this.engine.isDisposed) await program.copySlot(this.slot, backup);
+      if (backup !== null && engine.hasPlace(backup)) await place.program.copySlot(place.slot, backup.slot);
       throw error;
     } finally {
-      if (backup !== null && !this.engine.isDisposed) program.releaseSlot(backup);
+      if (backup !== null) engine.releasePlace(backup);
     }
   }
+
+  /** Null if the model was reloaded since. */
+  #current(): Place | null {
+    this.engine.checkAlive();
+    return this.engine.hasPlace(this.#place) ? this.#place : null;
+  }
+
+  /** Takes a place in the program of now and brings the state there to where the sequence is. */
+  async #bringBack(): Promise<Place> {
+    this.#place = await this.#replay!.run(this.engine);
+    return this.#place;
+  }
+
+  /**
+   * Makes this the state, whatever was there.
+   * @param state - null for the program's own initial state; not changed afterwards
+   * @param position - rows that it has read
+   */
+  async #write(state: Float32Array | null, position: number): Promise<void> {
+    const { engine } = this;
+    const current = this.#current();
+    const place = current ?? engine.createPlace();
+    try {
+      if (state === null) await place.program.resetSlot(place.slot);
+      else await place.program.writeSlot(place.slot, state);
+    } catch (error) {
+      if (current === null) engine.releasePlace(place);
+      throw error;
+    }
+    this.#place = place;
+    this.#replay = newReplay(place, state, position);
+  }
+}
+
+function newReplay({ program }: Place, state: Float32Array | null, position: number): Replay | null {
+  return program.isLost === undefined ? null : new Replay(state, position);
 }
 
 function nLogitRows(nRows: number, wanted: LogitsWanted): number {

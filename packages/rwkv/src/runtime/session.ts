@@ -31,7 +31,7 @@ export interface ForwardOptions extends AppendOptions {
 
 /** Slots of sessions that were dropped without `dispose`. */
 const droppedSessions = new FinalizationRegistry<Sequence>((sequence) => {
-  if (!sequence.engine.isDisposed) sequence.engine.program.releaseSlot(sequence.slot);
+  sequence.release();
 });
 
 /** A sequence of tokens and its state. Made by `model.createSession`, `model.restore` and `session.fork`. */
@@ -161,7 +161,7 @@ export class Session implements AsyncDisposable {
   async readState(): Promise<Float32Array> {
     return this.#exclusively(async () => {
       await this.#sequence.settle();
-      return this.#sequence.engine.program.readSlot(this.#sequence.slot);
+      return this.#sequence.readState();
     });
   }
 
@@ -172,8 +172,7 @@ export class Session implements AsyncDisposable {
       throw new UsageError("The session is busy: abort or await its running call before disposing of it.");
     this.#isDisposed = true;
     droppedSessions.unregister(this);
-    const { engine, slot } = this.#sequence;
-    if (!engine.isDisposed) engine.program.releaseSlot(slot);
+    this.#sequence.release();
   }
 
   /** `dispose`, for `await using`. */

@@ -21,6 +21,10 @@ export function accessOf(command: Command | FusedCommand): Access {
       return unite(command.products.map(accessOf));
     case "chain":
       return unite(command.stages.map(accessOf));
+    case "heads": {
+      const { before, recurrence, after } = command;
+      return unite([before, recurrence, after].filter((part) => part !== null).map(accessOf));
+    }
     case "shift": {
       const { norm, x, isXKept, shift, delta, outs, mix } = command;
       const source = norm === null ? [x] : [norm.x, norm.weight, norm.bias];

@@ -3,7 +3,9 @@
 import { UsageError } from "../../core/errors.ts";
 import type {
   Activations,
+  Backend,
   BuilderOptions,
+  OnCompiled,
   Program,
   ProgramBuilder,
   WeightUpload,
@@ -23,6 +25,7 @@ import type { Places } from "./operands.ts";
 import { WebgpuProgram } from "./program.ts";
 import { Rows } from "./rows.ts";
 import { Slots } from "./slots.ts";
+import { trustKernels } from "./trust.ts";
 import { Weights } from "./weights.ts";
 
 export interface WebgpuBuilderOptions extends BuilderOptions {
@@ -30,22 +33,27 @@ export interface WebgpuBuilderOptions extends BuilderOptions {
   readonly maxPartBytes?: number | undefined;
 }
 
-/** @throws UsageError if maxRows is no whole number of rows */
+/**
+ * @param createOracle - what the kernels must agree with before the program is used; null where they are trusted
+ * @throws UsageError if maxRows is no whole number of rows
+ */
 export function createWebgpuBuilder(
   gpu: Gpu,
   { maxRows, maxPartBytes, activations = "f32" }: WebgpuBuilderOptions,
+  createOracle: (() => Promise<Backend>) | null,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
   gpu.checkAlive();
-  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, activations);
+  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, activations, createOracle);
 }
 
 class WebgpuBuilder implements ProgramBuilder {
   readonly #gpu: Gpu;
   readonly #maxRows: number;
   readonly #activations: Activations;
+  readonly #createOracle: (() => Promise<Backend>) | null;
   readonly #weights: Weights;
   readonly #tensors: Tensor[] = [];
   readonly #initials = new Map<Tensor, number>();
@@ -53,7 +61,14 @@ class WebgpuBuilder implements ProgramBuilder {
   /** Settles when the weights asked for so far are uploaded. */
   #reading: Promise<unknown> = Promise.resolve();
 
-  constructor(gpu: Gpu, maxRows: number, maxPartBytes: number, activations: Activations) {
+  constructor(
+    gpu: Gpu,
+    maxRows: number,
+    maxPartBytes: number,
+    activations: Activations,
+    createOracle: (() => Promise<Backend>) | null,
+  ) {
+    this.#createOracle = createOracle;
     this.#gpu = gpu;
     this.#maxRows = maxRows;
     this.#activations = activations;
@@ -89,7 +104,7 @@ class WebgpuBuilder implements ProgramBuilder {
     return this.#declare("output", "logit", name, shape);
   }
 
-  async build(forward: (ops: Ops) => void): Promise<Program> {
+  async build(forward: (ops: Ops) => void, onCompiled?: OnCompiled): Promise<Program> {
     await this.#reading;
     if (this.#isFinished) throw new UsageError("the program is built already; make another builder.");
     const output = this.#tensors.find(({ kind }) => kind === "output");
@@ -117,10 +132,20 @@ class WebgpuBuilder implements ProgramBuilder {
     const choice = { features: gpu.features, activations: this.#activations };
     await weights.finish();
     await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
-    const dispatches = await Dispatches.create(
-      gpu,
-      commands.flatMap((command) => kernelCalls(command, places, choice)),
-    );
+    const calls = commands.flatMap((command) => kernelCalls(command, places, choice));
+    const dispatches = await Dispatches.create(gpu, calls, onCompiled);
+    if (this.#createOracle !== null) {
+      try {
+        await trustKernels(gpu, recorded, calls, {
+          own: this.#trusted(),
+          createOracle: this.#createOracle,
+          activations: this.#activations,
+        });
+      } catch (error) {
+        dispatches.dispose();
+        throw error;
+      }
+    }
     return new WebgpuProgram({
       gpu,
       weights,
@@ -136,6 +161,14 @@ class WebgpuBuilder implements ProgramBuilder {
   dispose(): void {
     this.#isFinished = true;
     this.#weights.dispose();
+  }
+
+  /** Programs like this one, whose kernels are not questioned. */
+  #trusted(): Pick<Backend, "createBuilder"> {
+    return {
+      createBuilder: ({ maxRows }) =>
+        createWebgpuBuilder(this.#gpu, { maxRows, activations: this.#activations }, null),
+    };
   }
 
   async #read(tensor: Tensor, upload: WeightUpload, signal: AbortSignal | undefined): Promise<void> {

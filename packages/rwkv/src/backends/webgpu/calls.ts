@@ -3,16 +3,31 @@
 import { operandsOf, type OpCall } from "../../ops/signature.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { accessOf } from "./access.ts";
-import { writtenBy, type Chain, type FusedCommand, type Shift, type Stage } from "./fusion.ts";
+import {
+  writtenBy,
+  type Chain,
+  type FusedCommand,
+  type Heads,
+  type Recurrence,
+  type Shift,
+  type Stage,
+} from "./fusion.ts";
 import { activationNumber } from "./kernels/activations.ts";
 import type { GridRows, KernelCall, KernelOperand, KernelScalar } from "./kernels/kernel.ts";
 import { SHIFT_COLUMNS, shiftText } from "./kernels/shift.ts";
-import { ELEMENT_THREADS, HEAD_THREADS, ROW_THREADS, stagesText } from "./kernels/stages.ts";
-import { WKV4, WKV4_THREADS, wkv6, wkv7 } from "./kernels/wkv.ts";
+import {
+  ELEMENT_THREADS,
+  HEAD_THREADS,
+  ROW_THREADS,
+  stageFunctions,
+  stagesText,
+  stageStatements,
+} from "./kernels/stages.ts";
+import { wkv4, WKV4_THREADS, wkv6, wkv7 } from "./kernels/wkv.ts";
 import { bytesOfRows, f32, operandOf, rowsOf, u32, type Places } from "./operands.ts";
 import { productCalls, type KernelChoice } from "./product-calls.ts";
 
-/** The dispatches of a command: one, but for products in several buffers. */
+/** The dispatches of a command: one in a step, but for products in several buffers and heads in longer runs. */
 export function kernelCalls(command: FusedCommand, places: Places, choice: KernelChoice): KernelCall[] {
   switch (command.op) {
     case "products":
@@ -21,15 +36,19 @@ export function kernelCalls(command: FusedCommand, places: Places, choice: Kerne
       return [chainCall(command, places)];
     case "shift":
       return [shiftCall(command, places)];
-    case "wkv4": {
-      const width = rowElements(command.y);
-      return [wkvCall(command, places, Math.ceil(width / WKV4_THREADS), [u32("width", width)], WKV4)];
-    }
-    case "wkv6":
-    case "wkv7": {
-      const [heads, headSize] = command.wkv.shape as readonly [number, number, number];
-      const text = command.op === "wkv6" ? wkv6(headSize) : wkv7(headSize);
-      return [wkvCall(command, places, heads, [], text)];
+    case "heads": {
+      const { before, recurrence, after } = command;
+      if (before === null && after === null) return [headsCall(command, places)];
+      const bare = { op: "heads", before: null, recurrence, after: null } as const;
+      const apart = [
+        ...(before === null ? [] : [chainCall(before, places)]),
+        headsCall(bare, places),
+        ...(after === null ? [] : [chainCall(after, places)]),
+      ];
+      return [
+        { ...headsCall(command, places), steps: "single rows" },
+        ...apart.map((call): KernelCall => ({ ...call, steps: "longer runs" })),
+      ];
     }
     default:
       return command satisfies never;
@@ -38,26 +57,65 @@ export function kernelCalls(command: FusedCommand, places: Places, choice: Kerne
 
 function chainCall(command: Chain, places: Places): KernelCall {
   const { nGroups, stages } = command;
-  const outs = stages.map(writtenBy);
-  const width = rowElements(outs[0]!);
+  const out = writtenBy(stages[0]!);
+  const width = rowElements(out);
   const n = nGroups === null ? ELEMENT_THREADS : width / nGroups;
   const nThreads = nGroups === null ? ELEMENT_THREADS : nGroups === 1 ? ROW_THREADS : HEAD_THREADS;
   // What is only moved is moved as words, so that no value is touched.
   const type = stages.every(({ op }) => op === "copy" || op === "selectRows") ? "u32" : "f32";
-  return call({
+  return makeCall({
     command,
-    label: `${stages.map(({ op }) => op).join(", ")} -> ${namesOf(outs)}`,
-    rows: rowsOf(outs[0]!),
+    label: `${namesOf(stages)} -> ${outsOf(stages)}`,
+    rows: rowsOf(out),
     nGroups: Math.ceil(width / n),
-    operands: stages.flatMap((stage, k) =>
-      operandsOf(stage).map(({ argument, role, tensor }) => ({
-        ...operandOf(`${argument}_${k}`, tensor, places, role !== "in"),
-        type,
-      })),
-    ),
+    operands: stageOperands(stages, places).map((operand) => ({ ...operand, type })),
     scalars: [u32("width", width), u32("n", n), ...stages.flatMap(stageScalars)],
     text: stagesText(stages, nThreads),
   });
+}
+
+function headsCall(command: Heads, places: Places): KernelCall {
+  const { recurrence } = command;
+  const before = command.before?.stages ?? [];
+  const after = command.after?.stages ?? [];
+  const stages = [...before, ...after];
+  const width = rowElements(recurrence.y);
+  const [nGroups, nThreads] =
+    recurrence.op === "wkv4"
+      ? [Math.ceil(width / WKV4_THREADS), WKV4_THREADS]
+      : (recurrence.wkv.shape as readonly [number, number, number]);
+  const around = {
+    functions: stages.length === 0 ? "" : stageFunctions(stages, nThreads),
+    before: stageStatements(before, 0),
+    after: stageStatements(after, before.length),
+  };
+  const texts = {
+    wkv4: () => wkv4(around),
+    wkv6: () => wkv6(nThreads, around),
+    wkv7: () => wkv7(nThreads, around),
+  };
+  return makeCall({
+    command,
+    label: `${namesOf([...before, recurrence, ...after])} -> ${outsOf([...before, recurrence, ...after])}`,
+    rows: "run",
+    nGroups,
+    operands: [
+      ...operandsOf(recurrence).map(({ argument, role, tensor }) =>
+        operandOf(argument, tensor, places, role !== "in"),
+      ),
+      ...stageOperands(stages, places),
+    ],
+    scalars: [u32("width", width), ...stages.flatMap(stageScalars)],
+    text: texts[recurrence.op](),
+  });
+}
+
+function stageOperands(stages: readonly Stage[], places: Places): KernelOperand[] {
+  return stages.flatMap((stage, k) =>
+    operandsOf(stage).map(({ argument, role, tensor }) =>
+      operandOf(`${argument}_${k}`, tensor, places, role !== "in"),
+    ),
+  );
 }
 
 function stageScalars(stage: Stage, k: number): KernelScalar[] {
@@ -87,9 +145,9 @@ function shiftCall(command: Shift, places: Places): KernelCall {
     nOuts: outs.length,
   };
   const written = [...(kernel.isXKept ? [x] : []), ...(delta === null ? [] : [delta]), ...outs];
-  return call({
+  return makeCall({
     command,
-    label: `${norm === null ? "" : "layerNorm, "}tokenShift -> ${namesOf(written)}`,
+    label: `${norm === null ? "" : "layerNorm, "}tokenShift -> ${written.map(({ name }) => name).join(", ")}`,
     rows: "token",
     nGroups: Math.ceil(width / SHIFT_COLUMNS),
     operands: [
@@ -105,20 +163,6 @@ function shiftCall(command: Shift, places: Places): KernelCall {
   });
 }
 
-function wkvCall(
-  command: Extract<OpCall, { op: "wkv4" | "wkv6" | "wkv7" }>,
-  places: Places,
-  nGroups: number,
-  scalars: readonly KernelScalar[],
-  text: string,
-): KernelCall {
-  const operands = operandsOf(command).map(({ argument, role, tensor }) =>
-    operandOf(argument, tensor, places, role !== "in"),
-  );
-  const label = `${command.op} -> ${command.y.name}`;
-  return call({ command, label, rows: "run", nGroups, operands, scalars, text });
-}
-
 interface CallOptions {
   readonly command: FusedCommand;
   readonly label: string;
@@ -130,11 +174,12 @@ interface CallOptions {
 }
 
 /** A dispatch of one part and one variant. */
-function call({ command, label, rows, nGroups, operands, scalars, text }: CallOptions): KernelCall {
+function makeCall({ command, label, rows, nGroups, operands, scalars, text }: CallOptions): KernelCall {
   return {
     label,
     parts: [{ operands, scalars, nGroups: [nGroups] }],
     isGrouped: false,
+    steps: "all",
     rows,
     variants: [{ maxRows: Infinity, rowsPerGroup: 1, text }],
     work: 0,
@@ -142,5 +187,7 @@ function call({ command, label, rows, nGroups, operands, scalars, text }: CallOp
   };
 }
 
-const namesOf = (tensors: readonly Tensor[]): string =>
-  [...new Set(tensors.map(({ name }) => name))].join(", ");
+const namesOf = (calls: readonly OpCall[]): string => calls.map(({ op }) => op).join(", ");
+
+const outsOf = (calls: readonly (Stage | Recurrence)[]): string =>
+  [...new Set(calls.map((call) => writtenBy(call).name))].join(", ");

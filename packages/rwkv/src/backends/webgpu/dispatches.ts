@@ -2,6 +2,7 @@
 // when a buffer was replaced, and the commands of a step do not tell tokens or slots, so that they can be encoded before
 // those are known.
 
+import type { OnCompiled } from "../../ops/backend.ts";
 import type { Gpu } from "./gpu.ts";
 import { USAGE } from "./gpu.ts";
 import {
@@ -35,9 +36,6 @@ interface Dispatch {
   readonly offset: number;
 }
 
-/** Multiply-adds of one submission: a tenth of a second on a GPU of 0.3 TFLOPS, far below what drivers put up with. */
-const MAX_SUBMITTED_WORK = 2 ** 34;
-
 export class Dispatches {
   readonly #gpu: Gpu;
   readonly #list: readonly Dispatch[];
@@ -54,18 +52,31 @@ export class Dispatches {
     this.#table = table;
   }
 
-  /** Compiles what is not compiled yet. @throws DeviceError if that fails, or a kernel touches too many buffers */
-  static async create(gpu: Gpu, calls: readonly KernelCall[]): Promise<Dispatches> {
+  /**
+   * Compiles what is not compiled yet, all of it side by side.
+   * @throws DeviceError if that fails, or a kernel touches too many buffers; what `onCompiled` throws
+   */
+  static async create(
+    gpu: Gpu,
+    calls: readonly KernelCall[],
+    onCompiled: OnCompiled = () => undefined,
+  ): Promise<Dispatches> {
     const kernels = calls.map((call) => assemble(call));
+    const wanted = new Set(kernels.flatMap(({ texts }) => texts).filter((text) => !gpu.pipelines.has(text)));
+    const compiled = new Set<string>();
+    const compile = async (label: string, text: string, layout: GPUBindGroupLayout) => {
+      const pipeline = await gpu.pipelines.compile(label, text, layout);
+      if (wanted.has(text) && !compiled.has(text)) onCompiled(compiled.add(text).size, wanted.size);
+      return pipeline;
+    };
     const pipelines = await Promise.all(
       calls.map(({ label }, i) => {
         const { bindings, texts } = kernels[i]!;
         const layout = gpu.pipelines.layout(bindings);
-        return Promise.all(texts.map((text) => gpu.pipelines.compile(label, text, layout)));
+        return Promise.all(texts.map((text) => compile(label, text, layout)));
       }),
     );
-    // Uniform buffers begin at multiples of this.
-    const unit = gpu.limits.minUniformBufferOffsetAlignment;
+    const unit = gpu.uniformAlignment;
     let offset = 0;
     const list = calls.map((call, i): Dispatch => {
       const kernel = kernels[i]!;
@@ -87,7 +98,7 @@ export class Dispatches {
     return new Dispatches(gpu, list, parameters, table);
   }
 
-  /** The dispatches in order. */
+  /** The dispatches of a step in decode, in order. */
   get report(): DispatchReport[] {
     return dispatchReport(this.#list.map(({ call }) => call));
   }
@@ -168,12 +179,13 @@ export class Dispatches {
   ): { readonly commands: GPUCommandBuffer; readonly end: number } {
     const encoder = this.#gpu.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
+    const otherSteps = rows.token === rows.run ? "longer runs" : "single rows";
     let work = 0;
     let end = from;
-    for (; end < this.#list.length && work <= MAX_SUBMITTED_WORK; end++) {
+    for (; end < this.#list.length && work <= this.#gpu.submittedWork; end++) {
       const { call, pipelines, nGroups } = this.#list[end]!;
       const nRows = rows[call.rows];
-      if (nRows === 0) continue;
+      if (nRows === 0 || call.steps === otherSteps) continue;
       let variant = 0;
       while (call.variants[variant]!.maxRows < nRows) variant += 1;
       pass.setPipeline(pipelines[variant]!);

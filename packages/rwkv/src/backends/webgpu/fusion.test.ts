@@ -27,6 +27,7 @@ const VECTORS = ["v0", "v1"].map((name) => tensor("weight", name));
 const [V0, V1] = VECTORS as [Tensor, Tensor];
 const SHIFTS = ["shift0", "shift1"].map((name) => tensor("state", name));
 const [SHIFT] = SHIFTS as [Tensor, Tensor];
+const STATE = tensor("state", "wkv", [2, 2, 2]);
 const NORM = { weight: V0, bias: V1 };
 
 function commandsOf(forward: (ops: Ops) => void): Command[] {
@@ -156,6 +157,37 @@ test("operations on elements and heads that follow one another are one kernel, u
   ]);
 });
 
+describe("a recurrence", () => {
+  const wkv = (ops: Ops, state: Tensor): void => ops.wkv6(D, state, A, B, C, V0, V1);
+
+  test("takes in what its heads do before and after it", () => {
+    const commands = fused((ops) => {
+      ops.lerp(A, B, C);
+      wkv(ops, STATE);
+      ops.groupNorm(D, D, NORM, 2, 1e-5);
+      ops.mul(D, A);
+      ops.matmul(X, W0, D);
+    });
+    expect(commands).toMatchObject([
+      {
+        op: "heads",
+        before: { stages: [{ op: "lerp" }] },
+        recurrence: { op: "wkv6" },
+        after: { stages: [{ op: "groupNorm" }, { op: "mul" }] },
+      },
+      { op: "products" },
+    ]);
+  });
+
+  test("leaves alone what is done in other heads", () => {
+    const commands = fused((ops) => {
+      wkv(ops, STATE);
+      ops.groupNorm(D, D, NORM, 4, 1e-5);
+    });
+    expect(commands).toMatchObject([{ op: "heads", after: null }, { op: "chain" }]);
+  });
+});
+
 /** What each tensor holds, as the formula by which it was made. */
 type Values = Map<Tensor, string>;
 
@@ -194,6 +226,14 @@ function run(commands: readonly (Command | FusedCommand)[], values: Values): voi
       case "chain":
         run(command.stages, values);
         break;
+      case "heads": {
+        const { before, recurrence, after } = command;
+        run(
+          [before, recurrence, after].filter((part) => part !== null),
+          values,
+        );
+        break;
+      }
       case "shift": {
         const { norm, x, isXKept, shift, delta, outs, mix } = command;
         // The rows before and after are read by other workgroups.
@@ -313,6 +353,11 @@ const anyOperation: fc.Arbitrary<(ops: Ops) => void> = fc.oneof(
       (ops: Ops) =>
         ops.lerp(x, to, weight),
   ),
+  fc.tuple(anyRows, anyRows, anyRows, anyRows).map(
+    ([y, r, k, v]) =>
+      (ops: Ops) =>
+        ops.wkv6(y, STATE, r, k, v, V0, V1),
+  ),
 );
 
 test("fused commands compute what the recorded ones do, for any list of operations", () => {
@@ -334,7 +379,7 @@ test("fused commands compute what the recorded ones do, for any list of operatio
       const result: Values = new Map();
       run(commands, plain);
       run(fuse(commands), result);
-      for (const output of [...wanted.map((i) => OUTPUTS[i]!), ...SHIFTS]) {
+      for (const output of [...wanted.map((i) => OUTPUTS[i]!), ...SHIFTS, STATE]) {
         expect(read(result, output)).toBe(read(plain, output));
       }
     }),

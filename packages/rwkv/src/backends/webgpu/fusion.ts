@@ -5,6 +5,8 @@
 // 3. Products that do not wait for one another are side by side.
 // 4. Operations on single elements and single heads that follow one another are stages of one kernel, in which a thread
 //    only meets elements that it wrote itself and sums over its own head.
+// 5. Such kernels before and after a recurrence are one with it in steps whose runs have one row each. In longer runs the
+//    recurrence takes row after row, and these would wait for it though they need not.
 //
 // What a model wrote and nobody reads is not written.
 
@@ -59,14 +61,26 @@ export interface Chain {
   readonly stages: readonly Stage[];
 }
 
-export type FusedCommand =
-  Products | Shift | Chain | Exclude<Command, Product | Stage | { op: "tokenShift" | "shiftDelta" }>;
+export type Recurrence = Extract<OpCall, { op: "wkv4" | "wkv6" | "wkv7" }>;
+
+/** A recurrence with what its heads, or channels, do before and after it. */
+export interface Heads {
+  readonly op: "heads";
+  readonly before: Chain | null;
+  readonly recurrence: Recurrence;
+  readonly after: Chain | null;
+}
+
+export type FusedCommand = Products | Shift | Chain | Heads;
+
+/** In pass 5, the longest head: sums over longer ones have more than one element in a thread. */
+const LONGEST_HEAD = 64;
 
 /** Products that one kernel works on. */
 export const MAX_PRODUCTS = 8;
 
 export function fuse(commands: readonly Command[]): FusedCommand[] {
-  return chain(group(foldNorms(finishProducts(commands))));
+  return joinHeads(chain(group(foldNorms(finishProducts(commands)))));
 }
 
 /** Pass 1. */
@@ -148,6 +162,7 @@ export function foldNorms(commands: readonly Command[]): FoldedCommand[] {
 
 type FoldedCommand = Exclude<Command, { op: "tokenShift" | "shiftDelta" }> | Shift;
 type GroupedCommand = Exclude<FoldedCommand, Product> | Products;
+type ChainedCommand = Products | Shift | Chain | Recurrence;
 
 /** Pass 3: each product goes to the first group that it may join, over the commands in between. */
 export function group(commands: readonly FoldedCommand[]): GroupedCommand[] {
@@ -186,8 +201,8 @@ function canJoin({ out }: Product, command: GroupedCommand): boolean {
 }
 
 /** Pass 4. */
-export function chain(commands: readonly GroupedCommand[]): FusedCommand[] {
-  const done: FusedCommand[] = [];
+export function chain(commands: readonly GroupedCommand[]): ChainedCommand[] {
+  const done: ChainedCommand[] = [];
   for (const command of commands) {
     if (!isStage(command)) {
       done.push(command);
@@ -208,6 +223,34 @@ export function chain(commands: readonly GroupedCommand[]): FusedCommand[] {
   return done;
 }
 
+/** Pass 5. */
+export function joinHeads(commands: readonly ChainedCommand[]): FusedCommand[] {
+  const done: FusedCommand[] = [];
+  for (let i = 0; i < commands.length; i++) {
+    const command = commands[i]!;
+    if (command.op !== "wkv4" && command.op !== "wkv6" && command.op !== "wkv7") {
+      done.push(command);
+      continue;
+    }
+    const [last, next] = [done.at(-1), commands[i + 1]];
+    const before = last?.op === "chain" && canSurround(last, command) ? last : null;
+    const after = next?.op === "chain" && canSurround(next, command) ? next : null;
+    if (before !== null) done.pop();
+    if (after !== null) i += 1;
+    done.push({ op: "heads", before, recurrence: command, after });
+  }
+  return done;
+}
+
+function canSurround({ nGroups, stages }: Chain, recurrence: Recurrence): boolean {
+  const out = writtenBy(stages[0]!);
+  if (out.rows !== "token" || rowElements(out) !== rowElements(recurrence.y)) return false;
+  if (recurrence.op === "wkv4") return nGroups === null;
+  const [heads, headSize] = recurrence.wkv.shape as readonly [number, number, number];
+  const isPowerOfTwo = Number.isInteger(Math.log2(headSize));
+  return (nGroups === null || nGroups === heads) && isPowerOfTwo && headSize <= LONGEST_HEAD;
+}
+
 function canFollow({ nGroups, stages }: Chain, stage: Stage): boolean {
   const [first, next] = [writtenBy(stages[0]!), writtenBy(stage)];
   const isAlike = first.rows === next.rows && rowElements(first) === rowElements(next);
@@ -220,9 +263,9 @@ function isStage(command: GroupedCommand): command is Stage {
   return (STAGE_NAMES as readonly string[]).includes(command.op);
 }
 
-/** What a stage writes. */
-export function writtenBy(stage: Stage): Tensor {
-  return accessOf(stage).writes[0]!;
+/** The rows that are written; of a recurrence, those beside its state. */
+export function writtenBy(call: Stage | Recurrence): Tensor {
+  return accessOf(call).writes[0]!;
 }
 
 /** The groups of consecutive elements that a stage sums over; null if it does not. */

@@ -2,15 +2,21 @@
 // its failures, which WebGPU tells late and elsewhere and which are turned into errors of the call that meets them here.
 
 import { DeviceError } from "../../core/errors.ts";
-import { findFeatures, wantedExtensions, type GpuFeature } from "./features.ts";
+import { findAdapter, type FoundAdapter } from "./adapters.ts";
+import { findFeatures, wantedExtensions } from "./features.ts";
 import type { KernelFeatures } from "./kernels/product.ts";
 import { Pipelines } from "./pipelines.ts";
+import { findRestrictions, type Restrictions } from "./restrictions.ts";
+import type { Verdict } from "./trust.ts";
 
 /** Usage flags of WebGPU, whose global constants Node does not have. */
 export const USAGE = { mapRead: 1, copySrc: 4, copyDst: 8, uniform: 64, storage: 128 } as const;
 
 /** The mode of a mapping for reading. */
 const MAP_READ = 1;
+
+/** A tenth of a second on a GPU of 0.3 TFLOPS, far below what drivers put up with. */
+const SUBMITTED_WORK = 2 ** 34;
 
 /** What is asked of an adapter beyond the defaults, as much as it has. */
 const WANTED_LIMITS = [
@@ -25,26 +31,42 @@ export interface BufferCount {
   readonly byteLength: number;
 }
 
+/** What the devices of one WebGPU have in common. */
+interface Common {
+  readonly restrictions: Restrictions;
+  /** By adapter. */
+  readonly verdicts: Map<string, Verdict>;
+  readonly devices: Map<string | null, Promise<Gpu>>;
+}
+
 export class Gpu {
-  /** Of the adapter, one line for people. */
+  /** Of the adapter and its driver, one line for people. */
   readonly description: string;
   /** Whether the adapter says that the processor does its work. */
   readonly isSoftware: boolean;
-  readonly limits: GPUSupportedLimits;
   readonly features: KernelFeatures;
   readonly pipelines: Pipelines;
   readonly device: GPUDevice;
+  readonly verdict: Verdict;
+  readonly #restrictions: Restrictions;
   readonly #buffers = new Map<GPUBuffer, number>();
   #byteLength = 0;
   #failure: DeviceError | null = null;
 
-  private constructor(device: GPUDevice, features: KernelFeatures, description: string, isSoftware: boolean) {
+  private constructor(
+    device: GPUDevice,
+    features: KernelFeatures,
+    { description, isSoftware }: FoundAdapter,
+    { restrictions, verdicts }: Common,
+  ) {
+    this.verdict = verdicts.get(description) ?? { trusted: new Set(), failure: null };
+    verdicts.set(description, this.verdict);
     this.device = device;
     this.features = features;
-    this.isSoftware = isSoftware;
     this.description = description;
-    this.limits = device.limits;
-    this.pipelines = new Pipelines(device);
+    this.isSoftware = restrictions.isSoftware ?? isSoftware;
+    this.pipelines = new Pipelines(device, restrictions.compiles);
+    this.#restrictions = restrictions;
     device.addEventListener("uncapturederror", (event) => {
       const { message } = event.error;
       this.#failure ??= new DeviceError(`The GPU (${description}) refused a command: ${message}`);
@@ -52,20 +74,21 @@ export class Gpu {
     void device.lost.then(({ reason, message }) => {
       this.#failure = new DeviceError(
         `The GPU (${description}) was lost${reason === "destroyed" ? ", being destroyed" : ""}: ${message || "no reason given"} ` +
-          `What was on it is gone: load the model again, and go on from saved sessions.`,
+          `What was on it is gone: model.reload() opens it anew, and sessions go on where they were.`,
       );
     });
   }
 
   /** @throws DeviceError if the adapter gives no device */
-  static async open(webgpu: GPU, adapter: GPUAdapter, without: readonly GpuFeature[]): Promise<Gpu> {
-    const description = describeAdapter(adapter);
+  static async open(webgpu: GPU, found: FoundAdapter, common: Common): Promise<Gpu> {
+    const { adapter, description } = found;
+    const { without = [] } = common.restrictions;
     const requiredLimits = Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]]));
     const requiredFeatures = wantedExtensions(adapter, without);
     try {
       const device = await adapter.requestDevice({ requiredLimits, requiredFeatures });
       const features = await findFeatures(webgpu, adapter, device, without);
-      return new Gpu(device, features, description, adapter.info.isFallbackAdapter);
+      return new Gpu(device, features, found, common);
     } catch (cause) {
       throw new DeviceError(`The GPU (${description}) gives no device: ${messageOf(cause)}`, { cause });
     }
@@ -86,8 +109,23 @@ export class Gpu {
 
   /** Most bytes of a buffer that a kernel can see. */
   get maxBindingBytes(): number {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.limits;
-    return Math.floor(Math.min(maxBufferSize, maxStorageBufferBindingSize) / 4) * 4;
+    const { limits } = this.device;
+    const { maxBufferSize, maxStorageBufferBindingSize } = { ...this.#restrictions.limits };
+    const most = Math.min(
+      maxBufferSize ?? limits.maxBufferSize,
+      maxStorageBufferBindingSize ?? limits.maxStorageBufferBindingSize,
+    );
+    return Math.floor(most / 4) * 4;
+  }
+
+  /** Most multiply-adds of one submission, or those of one dispatch. */
+  get submittedWork(): number {
+    return this.#restrictions.submittedWork ?? SUBMITTED_WORK;
+  }
+
+  /** Where bindings of uniform buffers may begin: at multiples of this. */
+  get uniformAlignment(): number {
+    return this.device.limits.minUniformBufferOffsetAlignment;
   }
 
   /**
@@ -128,6 +166,8 @@ export class Gpu {
     const wanted = made.reduce((sum, buffer) => sum + this.#buffers.get(buffer)!, 0);
     const errors = await Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
     failure ??= errors.find((error) => error !== null) ?? null;
+    const { memoryBytes = Infinity } = this.#restrictions;
+    if (this.#byteLength > memoryBytes) failure ??= new Error(`There are ${memoryBytes} bytes.`);
     if (failure === null) return result as T;
     const held = this.#byteLength - wanted;
     for (const buffer of made) this.destroyBuffer(buffer);
@@ -175,40 +215,25 @@ export class Gpu {
   }
 }
 
-const opened = new WeakMap<GPU, Map<string, Promise<Gpu>>>();
+const opened = new WeakMap<GPU, Common>();
 
 /**
- * The device of the default adapter, opened once for all its users; anew after a loss.
- * @param without - features that are not to be used; devices with and without are kept apart
- * @throws DeviceError if there is no adapter, or it gives no device
+ * The device of an adapter, opened once for all its users; anew after a loss.
+ * @param adapter - as in `findAdapter`
+ * @throws DeviceError if there is no such adapter, or it gives no device
  */
-export function openGpu(gpu: GPU, without: readonly GpuFeature[] = []): Promise<Gpu> {
-  const devices = opened.get(gpu) ?? new Map<string, Promise<Gpu>>();
-  opened.set(gpu, devices);
-  const key = [...without].sort().join(" ");
-  const again = (): Promise<Gpu> => requestGpu(gpu, without);
-  const opening = devices.get(key)?.then((before) => (before.isLost ? again() : before), again) ?? again();
-  devices.set(key, opening);
+export function openGpu(webgpu: GPU, adapter: string | null): Promise<Gpu> {
+  const common = opened.get(webgpu) ?? {
+    restrictions: findRestrictions(webgpu),
+    verdicts: new Map<string, Verdict>(),
+    devices: new Map<string | null, Promise<Gpu>>(),
+  };
+  opened.set(webgpu, common);
+  const { devices } = common;
+  const open = async (): Promise<Gpu> => Gpu.open(webgpu, await findAdapter(webgpu, adapter), common);
+  const opening = devices.get(adapter)?.then((before) => (before.isLost ? open() : before), open) ?? open();
+  devices.set(adapter, opening);
   return opening;
-}
-
-async function requestGpu(gpu: GPU, without: readonly GpuFeature[]): Promise<Gpu> {
-  let adapter: GPUAdapter | null;
-  try {
-    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  } catch (cause) {
-    throw new DeviceError(`WebGPU gives no adapter: ${messageOf(cause)}`, { cause });
-  }
-  if (adapter === null) {
-    throw new DeviceError("WebGPU finds no adapter: there is no GPU, or no driver that it can use.");
-  }
-  return Gpu.open(gpu, adapter, without);
-}
-
-/** One line for people. */
-export function describeAdapter({ info }: GPUAdapter): string {
-  const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ");
-  return (name || "unnamed adapter").replace(/\s+/g, " ");
 }
 
 function messageOf(error: unknown): string {

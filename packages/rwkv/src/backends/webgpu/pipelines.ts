@@ -9,11 +9,14 @@ const COMPUTE_STAGE = 4;
 
 export class Pipelines {
   readonly #device: GPUDevice;
+  readonly #rewrite: (text: string) => string;
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
 
-  constructor(device: GPUDevice) {
+  /** @param rewrite - for tests: what is compiled in place of a text */
+  constructor(device: GPUDevice, rewrite: (text: string) => string = (text) => text) {
     this.#device = device;
+    this.#rewrite = rewrite;
   }
 
   /** The layout of bind groups: two uniform buffers, then storage buffers. */
@@ -38,6 +41,11 @@ export class Pipelines {
     return layout;
   }
 
+  /** Whether the kernel is compiled, or on the way. */
+  has(text: string): boolean {
+    return this.#pipelines.has(text);
+  }
+
   /** @throws DeviceError if the driver does not compile it */
   compile(label: string, text: string, layout: GPUBindGroupLayout): Promise<GPUComputePipeline> {
     let pipeline = this.#pipelines.get(text);
@@ -49,7 +57,7 @@ export class Pipelines {
   }
 
   async #compile(label: string, text: string, layout: GPUBindGroupLayout): Promise<GPUComputePipeline> {
-    const module = this.#device.createShaderModule({ label, code: text });
+    const module = this.#device.createShaderModule({ label, code: this.#rewrite(text) });
     try {
       return await this.#device.createComputePipelineAsync({
         label,

@@ -74,6 +74,7 @@ function productCall(
     label: `product ${namesOf(products.map(({ w }) => w))} -> ${namesOf(products.map(({ out }) => out))}`,
     parts: pieces.map((piece) => productPart(piece, anyBias, places)),
     isGrouped: true,
+    steps: "all",
     rows,
     variants: productVariants({ dtype, rows, hasBias: anyBias !== null, isRounded }, features),
     work: sum(pieces.map(({ product: { x }, rows: { nRows } }) => rowElements(x) * nRows)),

@@ -28,7 +28,7 @@ export class WebgpuProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
-  /** What each dispatch of a step computes, in order. */
+  /** What each dispatch of a step in decode computes, in order. */
   readonly dispatchReport: readonly DispatchReport[];
   #recording: Recording | null;
   /** How often slots had replaced buffers when bind groups were made; null before and after rows have. */
@@ -59,8 +59,12 @@ export class WebgpuProgram implements Program {
     return this.#alive().slots.create(copyOf);
   }
 
+  get isLost(): boolean {
+    return this.#open().gpu.isLost;
+  }
+
   releaseSlot(slot: number): void {
-    this.#alive().slots.release(slot);
+    this.#open().slots.release(slot);
   }
 
   async resetSlot(slot: number): Promise<void> {
@@ -157,10 +161,15 @@ export class WebgpuProgram implements Program {
     return turn;
   }
 
-  #alive(): Recording {
+  #open(): Recording {
     if (this.#recording === null) throw new UsageError("the program was disposed; build another.");
-    this.#recording.gpu.checkAlive();
     return this.#recording;
+  }
+
+  #alive(): Recording {
+    const recording = this.#open();
+    recording.gpu.checkAlive();
+    return recording;
   }
 
   async #prepare(recording: Recording, runs: readonly Run[], nRows: StepRows): Promise<void> {

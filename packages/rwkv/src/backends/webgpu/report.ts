@@ -1,4 +1,4 @@
-// What the dispatches of a program compute, and how much each moves.
+// What the dispatches of a program compute in decode, and how much each moves.
 
 import type { KernelCall } from "./kernels/kernel.ts";
 
@@ -11,10 +11,13 @@ export interface DispatchReport {
   readonly otherBytes: number;
 }
 
+/** The dispatches of a step in decode. */
 export function dispatchReport(calls: readonly KernelCall[]): DispatchReport[] {
-  return calls.map(({ label, traffic: { matrices, others } }) => ({
-    label,
-    matrixBytes: matrices,
-    otherBytes: others,
-  }));
+  return calls
+    .filter(({ steps }) => steps !== "longer runs")
+    .map(({ label, traffic: { matrices, others } }) => ({
+      label,
+      matrixBytes: matrices,
+      otherBytes: others,
+    }));
 }

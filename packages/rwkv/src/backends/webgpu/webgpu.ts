@@ -2,8 +2,8 @@
 // kernels and how data lies in its buffers.
 
 import type { Backend, BuilderOptions, ProgramBuilder } from "../../ops/backend.ts";
+import { findAdapters, type AdapterDescription } from "./adapters.ts";
 import { createWebgpuBuilder, type WebgpuBuilderOptions } from "./builder.ts";
-import type { GpuFeature } from "./features.ts";
 import { openGpu, type BufferCount } from "./gpu.ts";
 
 export interface WebgpuBackend extends Backend {
@@ -16,16 +16,28 @@ export interface WebgpuBackend extends Backend {
   loseDevice(): Promise<void>;
 }
 
+export interface WebgpuOptions {
+  /** A number in the list of `listAdapters`, or a part of a description. Default: the first. */
+  readonly adapter?: string | undefined;
+  /** What the kernels of a program must agree with before it is used. Default: they are trusted. */
+  readonly createOracle?: (() => Promise<Backend>) | undefined;
+}
+
+/** The adapters that there are, the default one first. @throws DeviceError if there is none */
+export async function listAdapters(webgpu: GPU): Promise<AdapterDescription[]> {
+  const found = await findAdapters(webgpu);
+  return found.map(({ description, isSoftware }) => ({ description, isSoftware }));
+}
+
 /**
  * @param webgpu - `navigator.gpu`, or what stands for it
- * @param without - features that are not to be used even where the device has them
- * @throws DeviceError if there is no adapter, or it gives no device
+ * @throws DeviceError if there is no such adapter, or it gives no device
  */
 export async function createWebgpuBackend(
   webgpu: GPU,
-  without: readonly GpuFeature[] = [],
+  { adapter, createOracle }: WebgpuOptions = {},
 ): Promise<WebgpuBackend> {
-  const gpu = await openGpu(webgpu, without);
+  const gpu = await openGpu(webgpu, adapter ?? null);
   return {
     name: "webgpu",
     description: `webgpu: ${gpu.description}`,
@@ -33,7 +45,7 @@ export async function createWebgpuBackend(
     hasInt8Activations: true,
     kernels: null,
     isSoftware: gpu.isSoftware,
-    createBuilder: (options) => createWebgpuBuilder(gpu, options),
+    createBuilder: (options) => createWebgpuBuilder(gpu, options, createOracle ?? null),
     countBuffers: () => gpu.count(),
     async loseDevice() {
       gpu.device.destroy();

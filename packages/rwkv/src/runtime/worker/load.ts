@@ -77,7 +77,7 @@ export async function loadInWorker(
       fingerprint: info.fingerprint,
       tokenizer: ownTokenizer ?? (await receivedTokenizer(reply)),
     });
-    return new Model(engine, info, reply.chatTemplate, platform);
+    return new Model(engine, info, reply.chatTemplate, platform, null);
   } catch (error) {
     channel.close(new Error("The model was not loaded.", { cause: error }));
     throw error;

@@ -64,6 +64,8 @@ export interface KernelCall {
    */
   readonly parts: readonly KernelPart[];
   readonly isGrouped: boolean;
+  /** The steps it runs in: all, those whose runs have one row each, as in decode, or the others. */
+  readonly steps: "all" | "single rows" | "longer runs";
   readonly rows: GridRows;
   /** From few rows to many. */
   readonly variants: readonly KernelVariant[];

@@ -22,7 +22,7 @@ export interface ShiftKernel {
 export function shiftText({ hasNorm, isXKept, hasDelta, nOuts }: ShiftKernel): string {
   const stores = Array.from(
     { length: nOuts },
-    (_, n) => `set_out${n}(t, i, current + (previous - current) * mix${n}(t, i));`,
+    (_, n) => `set_out${n}(t, i, fma(previous - current, mix${n}(t, i), current));`,
   );
   if (hasNorm && isXKept) stores.unshift("set_xn(t, i, current);");
   if (hasDelta) stores.unshift("set_delta(t, i, previous - current);");
@@ -31,7 +31,7 @@ export function shiftText({ hasNorm, isXKept, hasDelta, nOuts }: ShiftKernel): s
   return `
 ${hasNorm ? totalText(SHIFT_THREADS) + STATISTICS.replaceAll("$", "") : ""}
 fn value(row: u32, i: u32, s: vec2f) -> f32 {
-  return ${hasNorm ? "(x(row, i) - s.x) / s.y * weight(row, i) + bias(row, i)" : "x(row, i)"};
+  return ${hasNorm ? "fma((x(row, i) - s.x) / s.y, weight(row, i), bias(row, i))" : "x(row, i)"};
 }
 @compute @workgroup_size(${SHIFT_THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
