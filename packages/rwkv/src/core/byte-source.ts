@@ -49,6 +49,7 @@ export type ReadPart = (offset: number, target: Uint8Array, signal?: AbortSignal
 /** A handle of a file: of the origin private file system, or of a file that a person has picked. */
 export interface FileHandle {
   readonly name: string;
+  /** The file as it is now. */
   getFile(): Promise<Blob>;
 }
 

@@ -22,11 +22,14 @@ export interface PortListener {
 
 /** A worker as browsers have them, as far as an engine needs it. */
 export interface EngineWorker {
+  /** Sends a value that can be cloned, and moves memory over. */
   postMessage(message: unknown, transfer: ArrayBuffer[]): void;
+  /** What the worker sends, and how it fails. */
   addEventListener(
     type: "message" | "messageerror" | "error",
     listener: (event: { readonly data?: unknown; readonly message?: string }) => void,
   ): void;
+  /** Ends the worker at once. */
   terminate(): void;
 }
 

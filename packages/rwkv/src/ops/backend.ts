@@ -150,7 +150,7 @@ export interface Recording {
 }
 
 /** A program that keeps values of its last step. */
-export interface TappedProgram extends Omit<Program, "recording"> {
+export interface TappedProgram extends Omit<Program, "recording" | "slotCreated"> {
   /**
    * What the tap of that number has copied in the last step, a copy.
    * @returns all its rows, or those whose logits were wanted if it is of that kind: `[rows, width]`
