@@ -110,7 +110,8 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
       if (isMatrix) expect([name, packed.layout]).toEqual([name, layout]);
       else expect(shape.filter((n) => n > 1).length).toBeLessThan(3);
     }
-    expect(tensors.get("head.weight")).toMatchObject({ dtype: "q8", shape: [20, 64] });
+    expect(tensors.get("emb.weight")!.dtype).toBe("q8");
+    expect(tensors.get("head.weight")).toMatchObject({ dtype: "q4", shape: [20, 64] });
     expect(tensors.get("blocks.1.att.receptance.weight")!.dtype).toBe("q8");
     expect(tensors.get("blocks.1.att.key.weight")!.dtype).toBe("q4");
   });
