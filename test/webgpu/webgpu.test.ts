@@ -130,7 +130,7 @@ describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
     await program.readSlot(slot);
     await backend.loseDevice();
     expect(() => program.createSlot()).toThrow(DeviceError);
-    await expect(program.readSlot(slot)).rejects.toThrow(/was lost.*load the model again/);
+    await expect(program.readSlot(slot)).rejects.toThrow(/was lost.*model\.reload\(\)/);
     await expect(runTokens(loaded, TOKENS)).rejects.toThrow(DeviceError);
     program.dispose();
     const again = await load(await create());
