@@ -51,6 +51,7 @@ test("each adapter is listed by the name that loads it", async () => {
     ({
       info: { description, isFallbackAdapter: false },
       limits: {},
+      features: new Set(),
       requestDevice: () => Promise.reject(new Error("busy")),
     }) as unknown as GPUAdapter;
   const gpu = gpuOf((options) =>
