@@ -23,6 +23,9 @@ export const SOFTWARE_GPU = [
   `--${DISABLED_DAWN_FEATURES}`,
 ];
 
+/** Over ten seconds. */
+const MOST_REMOVALS = 50;
+
 export interface PageOptions {
   /** Body of an async function; what it returns is the page's answer, as JSON. */
   readonly script: string;
@@ -76,7 +79,20 @@ export async function openPage({
     await closed;
     server.closeAllConnections();
     server.close();
-    folder.remove();
+    await removeSoon(folder);
+  }
+}
+
+/** The children of a browser that was ended write a little longer. */
+async function removeSoon(folder: { remove(): void }): Promise<void> {
+  for (let nTries = 1; ; nTries++) {
+    try {
+      folder.remove();
+      return;
+    } catch (error) {
+      if (nTries === MOST_REMOVALS) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
   }
 }
 

@@ -69,7 +69,5 @@ export function run(command: string, args: readonly string[], options: RunOption
 /** A folder that is removed when the test file has ended. */
 export function temporaryFolder(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), "rwkv-test-"));
-  // The children of a browser that was ended write a little longer.
-  const options = { recursive: true, force: true, maxRetries: 20, retryDelay: 100 };
-  return { path, remove: () => rmSync(path, options) };
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
