@@ -2,6 +2,7 @@
 // here by the published steps of rwkv 0.7's model.py, in f32 arithmetic.
 
 import { describe, expect, test } from "vitest";
+import type { LocalFile } from "../../packages/rwkv/src/core/byte-source.ts";
 import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import { FormatError, UnsupportedError } from "../../packages/rwkv/src/core/errors.ts";
 import type {
@@ -168,8 +169,12 @@ function bytesTensor(
     target.set(bytes);
     return Promise.resolve();
   };
-  return { name, dtype, shape, byteLength: bytes.byteLength, read };
+  const place = { file: {} as LocalFile, offset: 0 };
+  return { name, dtype, shape, byteLength: bytes.byteLength, read, readPart, place };
 }
+
+/** Of the stored bytes, which no weight should be taken from. */
+const readPart = (): Promise<void> => Promise.reject(new Error("the stored bytes were read"));
 
 /** Rows after ln0. */
 function normed(rows: Float32Array, model: ReadonlyMap<string, TensorValues>): Float32Array {
@@ -213,7 +218,7 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
       expect(mm8.size).toBeGreaterThan(12);
       for (const [name, matrix] of mm8) {
         const weight = tensors.get(name)!;
-        expect(weight.dtype).toBe("f32");
+        expect(weight).toMatchObject({ dtype: "f32", place: undefined, readPart: undefined });
         const isHalved = rescale === 1 && /blocks\.1\.(att\.output|ffn\.value)/.test(name);
         expect(await readValues(weight)).toEqual(
           fromMm8(matrix).map((value) => (isHalved ? 2 * value : value)),

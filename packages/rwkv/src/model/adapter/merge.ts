@@ -6,6 +6,7 @@ import { byteLengthOf, isQuantized, type WeightDType } from "../../core/dtype.ts
 import { residualScale } from "../export.ts";
 import { checkRange, deviceDType, readValues } from "../values.ts";
 import type { CanonicalWeight, CanonicalWeights } from "../weights/canonical.ts";
+import { MADE_BY_READ } from "../weights/view.ts";
 import type { Adapter, LowRankPair } from "./read.ts";
 
 /** How an adapter is merged. */
@@ -58,11 +59,9 @@ function merged(
   const [nRows, nColumns] = shape as readonly [number, number];
   return {
     ...weight,
+    ...MADE_BY_READ,
     dtype,
     byteLength: byteLengthOf(dtype, shape),
-    place: undefined,
-    packed: undefined,
-    readPart: undefined,
     async read(target, signal) {
       const stored = new Uint8Array(weight.byteLength);
       await weight.read(stored, signal);
@@ -92,11 +91,9 @@ function merged(
 function divided(weight: CanonicalWeight, divisor: number): CanonicalWeight {
   return {
     ...weight,
+    ...MADE_BY_READ,
     dtype: "f32",
     byteLength: byteLengthOf("f32", weight.shape),
-    place: undefined,
-    packed: undefined,
-    readPart: undefined,
     async read(target, signal) {
       const values = await readValues(weight, signal);
       target.set(new Uint8Array(values.map((value) => value / divisor).buffer));

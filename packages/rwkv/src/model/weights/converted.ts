@@ -17,7 +17,15 @@ import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import type { Checkpoint, CheckpointTensor } from "../../formats/checkpoint.ts";
 import { addView, splitShiftMaps, type SchemeResult } from "./scheme.ts";
 import { SHIFT_MAPS } from "./tables.ts";
-import { matrixShape, reshaped, transposed, viewOf, withoutUnits, type TensorView } from "./view.ts";
+import {
+  MADE_BY_READ,
+  matrixShape,
+  reshaped,
+  transposed,
+  viewOf,
+  withoutUnits,
+  type TensorView,
+} from "./view.ts";
 
 const VERSION = "0.7";
 /** Companions of a matrix in 8 bits, by what follows its name. */
@@ -101,8 +109,8 @@ function multiplied(view: TensorView, factor: number): TensorView {
   if (!isWeightDType(dtype)) return view; // refused by its type later
   return {
     ...view,
+    ...MADE_BY_READ,
     dtype: "f32",
-    readPart: undefined,
     async read(target, signal) {
       const stored = new Uint8Array(byteLengthOf(dtype, view.shape));
       await view.read(stored, signal);
@@ -137,9 +145,9 @@ function mm8View(checkpoint: Checkpoint, tensor: CheckpointTensor): TensorView {
   });
   return {
     ...viewOf(tensor, "out-in"),
+    ...MADE_BY_READ,
     dtype: "f32",
     shape: [nOut, nIn],
-    readPart: undefined,
     async read(target, signal) {
       const quants = new Uint8Array(tensor.byteLength);
       await tensor.read(quants, signal);

@@ -39,6 +39,9 @@ export interface TensorView {
   readonly readPart?: ReadPart | undefined;
 }
 
+/** Of a tensor whose values are made by `read`: the file has them nowhere. */
+export const MADE_BY_READ = { place: undefined, packed: undefined, readPart: undefined } as const;
+
 export function viewOf(
   tensor: CheckpointTensor,
   loraOrder: LoraOrder = "by-shape",
@@ -129,11 +132,9 @@ export function transposed(view: TensorView): TensorView {
   const shape = [...view.shape.slice(0, -2), nColumns, nRows];
   return {
     ...view,
+    ...MADE_BY_READ,
     shape,
-    packed: undefined,
     loraOrder: view.loraOrder === "by-shape" ? "by-shape" : view.loraOrder === "in-out" ? "out-in" : "in-out",
-    place: undefined,
-    readPart: undefined,
     async read(target, signal) {
       const source = new Uint8Array(target.byteLength);
       await view.read(source, signal);
