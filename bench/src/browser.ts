@@ -7,31 +7,17 @@ import { MODELS_FOLDER, type Work } from "./engines.ts";
 import type { BenchDType } from "./blocks.ts";
 import { BENCH_DTYPES, randomModel, SHAPES } from "./models.ts";
 import { checkPages, measurePage, type PageEngine, type PageSample } from "./page.ts";
-import {
-  describeMachine,
-  parseChoices,
-  parseCount,
-  print,
-  progress,
-  runScript,
-  writeResult,
-} from "./script.ts";
+import { describeMachine, parseChoices, parseCount, print, runScript, writeResult } from "./script.ts";
 import { formatSpread, spreadOf, type Spread } from "./statistics.ts";
 import { markdownTable } from "./table.ts";
-
-const RATES = {
-  prefill: (sample: PageSample): number => sample.prefillTokensPerSecond,
-  decode: (sample: PageSample): number => sample.decodeTokensPerSecond,
-};
-const MEASURES = ["prefill", "decode"] as const;
-type Measure = (typeof MEASURES)[number];
+import { bestOf, measureInTurn, MEASURES, RATES, ratiosTo, type Measure } from "./turns.ts";
 
 /** One engine's measurements of one file. */
 interface Series {
   readonly engine: PageEngine;
   readonly threads: number;
   /** By round. */
-  readonly samples: PageSample[];
+  readonly samples: readonly PageSample[];
 }
 
 interface Comparison {
@@ -68,7 +54,7 @@ async function main(): Promise<void> {
   for (const shape of shapes) {
     for (const dtype of dtypes) {
       const model = await randomModel(MODELS_FOLDER, shape, dtype);
-      const series = await measureInTurn(model, nRounds, threads, work);
+      const series = await seriesOf(model, nRounds, threads, work);
       const ratios = { prefill: ratiosOf(series, "prefill"), decode: ratiosOf(series, "decode") };
       comparisons.push({ shape: shape.name, dtype, series, ratios });
       // After each model, so that an interrupted run leaves what it has.
@@ -79,34 +65,27 @@ async function main(): Promise<void> {
   print(speedTable(comparisons));
 }
 
-async function measureInTurn(model: string, nRounds: number, threads: number, work: Work): Promise<Series[]> {
-  const series: Series[] = [{ engine: "rwkv", threads, samples: [] }];
+async function seriesOf(model: string, nRounds: number, threads: number, work: Work): Promise<Series[]> {
+  const entrants: Omit<Series, "samples">[] = [{ engine: "rwkv", threads }];
   // A second thread can make llama.cpp slower, so that each is tried.
-  for (const n of new Set([threads, 1])) series.push({ engine: "wllama", threads: n, samples: [] });
-  for (let round = 0; round < nRounds; round++) {
-    // Every other round backwards, so that no engine always follows the same one.
-    for (const one of round % 2 === 0 ? series : series.toReversed()) {
-      const sample = await measurePage(one.engine, model, one.threads, work);
-      one.samples.push(sample);
-      const rates = MEASURES.map((measure) => `${measure} ${RATES[measure](sample).toFixed(1)}`);
-      progress(
-        `${basename(model)}, round ${round + 1} of ${nRounds}, ${labelOf(one)}: ${rates.join(", ")} tokens/s`,
-      );
-    }
-  }
-  return series;
+  for (const n of new Set([threads, 1])) entrants.push({ engine: "wllama", threads: n });
+  const samples = await measureInTurn(
+    entrants,
+    nRounds,
+    basename(model),
+    (one) => measurePage(one.engine, model, one.threads, work),
+    ({ engine }, sample) => labelOf(engine, sample),
+  );
+  return entrants.map((one, i) => ({ ...one, samples: samples[i]! }));
 }
 
-function labelOf({ engine, samples }: Series): string {
-  return `${engine}: ${samples[0]!.description}`;
+function labelOf(engine: PageEngine, { description }: PageSample): string {
+  return `${engine}: ${description}`;
 }
 
-/** Each measurement of this library against the one of the same round of the peer with the better median. */
+/** To the better of the peers. */
 function ratiosOf([own, ...peers]: readonly Series[], measure: Measure): Spread {
-  const rateOf = RATES[measure];
-  const medianOf = ({ samples }: Series): number => spreadOf(samples.map(rateOf)).median;
-  const best = peers.toSorted((a, b) => medianOf(b) - medianOf(a))[0]!;
-  return spreadOf(own!.samples.map((sample, round) => rateOf(sample) / rateOf(best.samples[round]!)));
+  return ratiosTo(bestOf(peers, measure), own!, measure);
 }
 
 function speedTable(comparisons: readonly Comparison[]): string {
@@ -119,7 +98,7 @@ function speedTable(comparisons: readonly Comparison[]): string {
   const rows = comparisons.flatMap(({ shape, dtype, series, ratios }) =>
     series.map((one) => [
       `${shape} ${dtype}`,
-      labelOf(one),
+      labelOf(one.engine, one.samples[0]!),
       ...MEASURES.flatMap((measure) => [
         formatSpread(spreadOf(one.samples.map(RATES[measure])), 1),
         one.engine === "rwkv" ? formatSpread(ratios[measure], 2) : "",

@@ -31,16 +31,9 @@ import {
   runScript,
   writeResult,
 } from "./script.ts";
-import { formatSpread, spreadOf, type Spread } from "./statistics.ts";
+import { formatSpread, spreadOf } from "./statistics.ts";
 import { markdownTable } from "./table.ts";
-
-const MEASURES = ["prefill", "decode"] as const;
-type Measure = (typeof MEASURES)[number];
-
-const RATES: Readonly<Record<Measure, (sample: Sample) => number>> = {
-  prefill: (sample) => sample.prefillTokensPerSecond,
-  decode: (sample) => sample.decodeTokensPerSecond,
-};
+import { bestOf, measureInTurn, MEASURES, RATES, ratiosTo, type Measure } from "./turns.ts";
 
 /** What one engine is measured on. */
 interface Entrant {
@@ -108,7 +101,7 @@ async function main(): Promise<void> {
     for (const dtype of dtypes) {
       const own = await ownModels(shape, dtype);
       const entrants = await entrantsOf(shape, dtype, own, kernels, peers, threads);
-      const series = await measureInTurn(entrants, nRounds, work, `${shape.name} ${dtype}`);
+      const series = await seriesOf(entrants, nRounds, work, `${shape.name} ${dtype}`);
       comparisons.push({ shape: shape.name, dtype, series });
       for (const one of kernels) {
         for (const { label, model } of own) {
@@ -174,26 +167,19 @@ async function entrantsOf(
   return [...ours, ...peers.map((engine) => ({ engine, isPeer: true, label: engine.name, model }))];
 }
 
-async function measureInTurn(
+async function seriesOf(
   entrants: readonly Entrant[],
   nRounds: number,
   work: Work,
   what: string,
 ): Promise<Series[]> {
-  const samples = entrants.map((): Sample[] => []);
-  for (let round = 0; round < nRounds; round++) {
-    const turn = entrants.map((_, i) => i);
-    // Every other round backwards, so that no engine always follows the same one.
-    for (const i of round % 2 === 0 ? turn : turn.toReversed()) {
-      const { engine, label, model } = entrants[i]!;
-      const sample = await engine.measure(model, work);
-      samples[i]!.push(sample);
-      progress(
-        `${what}, round ${round + 1} of ${nRounds}, ${label}: ` +
-          `${MEASURES.map((measure) => `${measure} ${RATES[measure](sample).toFixed(1)}`).join(", ")} tokens/s`,
-      );
-    }
-  }
+  const samples = await measureInTurn(
+    entrants,
+    nRounds,
+    what,
+    ({ engine, model }) => engine.measure(model, work),
+    ({ label }) => label,
+  );
   return entrants.map(({ engine, label, isPeer }, i) => ({
     engine: engine.name,
     label,
@@ -202,16 +188,11 @@ async function measureInTurn(
   }));
 }
 
-/** The peer's series with the better median. */
 function bestPeer({ series }: Comparison, measure: Measure): Series {
-  const medianOf = ({ samples }: Series): number => spreadOf(samples.map(RATES[measure])).median;
-  return series.filter(({ isPeer }) => isPeer).toSorted((a, b) => medianOf(b) - medianOf(a))[0]!;
-}
-
-/** Over the rounds: each measurement against the one of the peer in the same round. */
-function ratios(one: Series, peer: Series, measure: Measure): Spread {
-  const rateOf = RATES[measure];
-  return spreadOf(one.samples.map((sample, round) => rateOf(sample) / rateOf(peer.samples[round]!)));
+  return bestOf(
+    series.filter(({ isPeer }) => isPeer),
+    measure,
+  );
 }
 
 function ratioGroups(comparisons: readonly Comparison[], measure: Measure): BarGroup[] {
@@ -222,7 +203,7 @@ function ratioGroups(comparisons: readonly Comparison[], measure: Measure): BarG
       .map((one) => ({
         label: one.label,
         kind: one.engine,
-        value: ratios(one, bestPeer(comparison, measure), measure),
+        value: ratiosTo(bestPeer(comparison, measure), one, measure),
       })),
   }));
 }
@@ -242,7 +223,9 @@ function speedTable(comparisons: readonly Comparison[]): string {
       label,
       ...MEASURES.flatMap((measure) => [
         formatSpread(spreadOf(samples.map(RATES[measure])), 1),
-        isPeer ? "" : formatSpread(ratios(comparison.series[i]!, bestPeer(comparison, measure), measure), 2),
+        isPeer
+          ? ""
+          : formatSpread(ratiosTo(bestPeer(comparison, measure), comparison.series[i]!, measure), 2),
       ]),
       medianOf(samples, ({ shareOfBound }) => shareOfBound, 2),
       medianOf(samples, ({ peakRssBytes }) => peakRssBytes / 1e6, 0),

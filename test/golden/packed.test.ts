@@ -25,23 +25,14 @@ import {
   checkpointOf,
   syntheticModel,
   TOKENS,
-  type SyntheticSizes,
+  WIDE_SIZES,
   type SyntheticVersion,
 } from "./synthetic.ts";
 
-const WIDE: SyntheticSizes = {
-  nLayer: 2,
-  nVocab: 20,
-  nEmbd: 64,
-  heads: 2,
-  nFfn: 128,
-  ranks6: [4, 6],
-  ranks7: [4, 5, 3, 6],
-};
 const VERSIONS = ["4", "5.0", "5.1", "5.2", "6", "7"] as const;
 
 function weightsOf(version: SyntheticVersion): CanonicalWeights {
-  return canonicalWeights(checkpointOf(syntheticModel(version, WIDE)));
+  return canonicalWeights(checkpointOf(syntheticModel(version, WIDE_SIZES)));
 }
 
 interface Packing extends DTypePolicy {
@@ -130,7 +121,7 @@ describe.each(BACKENDS)("$name", (backend) => {
 });
 
 test("without a dtype every matrix keeps its type and bits, and packing again changes nothing", async () => {
-  const weights = canonicalWeights(checkpointOf(syntheticModel("6", WIDE), { dtype: "bf16" }));
+  const weights = canonicalWeights(checkpointOf(syntheticModel("6", WIDE_SIZES), { dtype: "bf16" }));
   const packed = canonicalWeights(await pack(weights));
   for (const { rule, dtype } of packed.tensors.values()) {
     if (rule.kind !== "vector") expect(dtype).toBe("bf16");
@@ -146,8 +137,8 @@ test("a packed model can be encoded in another type at load", async () => {
 });
 
 test("applied decays, a tuned state and divided weights go along", async () => {
-  const model = syntheticModel("5.2", WIDE);
-  addTimeState(model, WIDE);
+  const model = syntheticModel("5.2", WIDE_SIZES);
+  addTimeState(model, WIDE_SIZES);
   for (const [name, { shape, values }] of model) {
     if (!name.endsWith("time_decay")) continue;
     model.set(name, { shape, values: values.map((w) => Math.exp(-Math.exp(w))) });
@@ -209,7 +200,7 @@ describe("a policy", () => {
   });
 
   test("that a value does not fit is refused when it is written", async () => {
-    const model = syntheticModel("7", WIDE);
+    const model = syntheticModel("7", WIDE_SIZES);
     model.get("head.weight")!.values[70] = 1e6;
     const weights = canonicalWeights(checkpointOf(model));
     await expect(pack(weights, { policy: "head=q4" })).rejects.toThrow(

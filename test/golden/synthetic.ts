@@ -34,6 +34,9 @@ export const SIZES: SyntheticSizes = {
   ranks7: [4, 5, 3, 6],
 };
 
+/** Wide enough for blocks of 64 inputs and for panels. */
+export const WIDE_SIZES: SyntheticSizes = { ...SIZES, nVocab: 20, nEmbd: 64, nFfn: 128 };
+
 export const TOKENS: readonly number[] = [1, 5, 3, 9];
 
 /** Value of element `e` of the tensor `name`. */

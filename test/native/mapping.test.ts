@@ -20,19 +20,10 @@ import { canonicalWeights, type CanonicalWeight } from "../../packages/rwkv/src/
 import { packedMetadata } from "../../packages/rwkv/src/model/weights/packed.ts";
 import { fileSource } from "../../packages/rwkv/src/node.ts";
 import type { Program, WeightUpload } from "../../packages/rwkv/src/ops/backend.ts";
-import { checkpointOf, syntheticModel, type SyntheticSizes } from "../golden/synthetic.ts";
+import { checkpointOf, syntheticModel, WIDE_SIZES } from "../golden/synthetic.ts";
 import { NATIVE } from "../support/backends.ts";
 
 const [N_OUT, N_IN] = [40, 256];
-const SIZES: SyntheticSizes = {
-  nLayer: 2,
-  nVocab: 20,
-  nEmbd: 64,
-  heads: 2,
-  nFfn: 128,
-  ranks6: [4, 6],
-  ranks7: [4, 5, 3, 6],
-};
 const random = seededRandom(5);
 const ROWS = Float32Array.from({ length: 3 * N_IN }, () => random() - 0.5);
 
@@ -138,7 +129,7 @@ describe.skipIf(NATIVE.length === 0)("mapped weights", () => {
     "of a packed model in %s no more than vectors is read",
     async (dtype) => {
       const sink = new MemorySink();
-      const original = canonicalWeights(checkpointOf(syntheticModel("7", SIZES)));
+      const original = canonicalWeights(checkpointOf(syntheticModel("7", WIDE_SIZES)));
       const contents = packWeights(original, chooseDTypes(original.tensors, { dtype }));
       await writePacked(sink, { ...contents, tokenizer: null, metadata: packedMetadata(original) });
       writeFileSync(path, sink.bytes());
