@@ -1,7 +1,8 @@
 // Long matrices reach the GPU piece by piece and lie there as short ones do.
 
 import { describe, expect, test } from "vitest";
-import { openGpu, USAGE } from "../../packages/rwkv/src/backends/webgpu/gpu.ts";
+import { openGpu } from "../../packages/rwkv/src/backends/webgpu/gpu.ts";
+import { USAGE } from "../../packages/rwkv/src/backends/webgpu/usage.ts";
 import { Weights } from "../../packages/rwkv/src/backends/webgpu/weights.ts";
 import { byteLengthOf } from "../../packages/rwkv/src/core/dtype.ts";
 import type { WeightUpload } from "../../packages/rwkv/src/ops/backend.ts";

@@ -4,7 +4,7 @@
 
 import type { OnCompiled } from "../../ops/backend.ts";
 import type { Gpu } from "./gpu.ts";
-import { USAGE } from "./gpu.ts";
+import { USAGE } from "./usage.ts";
 import {
   assemble,
   parameterWords,

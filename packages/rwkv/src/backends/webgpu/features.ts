@@ -4,6 +4,7 @@
 // which every driver known gives; a probe looks at it once before they do.
 
 import type { KernelFeatures } from "./kernels/product.ts";
+import { MAP_READ, USAGE } from "./usage.ts";
 
 /** A feature that kernels use where it is there. */
 export type GpuFeature = "subgroups" | "packed_4x8_integer_dot_product";
@@ -42,8 +43,8 @@ fn main(
 
 async function areSubgroupsConsecutive(device: GPUDevice): Promise<boolean> {
   const size = 8 * PROBED_THREADS;
-  const places = device.createBuffer({ size, usage: 128 | 4 }); // storage, copySrc
-  const staging = device.createBuffer({ size, usage: 8 | 1 }); // copyDst, mapRead
+  const places = device.createBuffer({ size, usage: USAGE.storage | USAGE.copySrc });
+  const staging = device.createBuffer({ size, usage: USAGE.copyDst | USAGE.mapRead });
   try {
     const pipeline = await device.createComputePipelineAsync({
       layout: "auto",
@@ -59,7 +60,7 @@ async function areSubgroupsConsecutive(device: GPUDevice): Promise<boolean> {
     pass.end();
     encoder.copyBufferToBuffer(places, 0, staging, 0, size);
     device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(1);
+    await staging.mapAsync(MAP_READ);
     const words = new Uint32Array(staging.getMappedRange());
     for (let thread = 0; thread < PROBED_THREADS; thread++) {
       if (words[2 * thread] !== thread % words[2 * thread + 1]!) return false;

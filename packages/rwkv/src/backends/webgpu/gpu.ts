@@ -8,12 +8,7 @@ import type { KernelFeatures } from "./kernels/product.ts";
 import { Pipelines } from "./pipelines.ts";
 import { findRestrictions, type Restrictions } from "./restrictions.ts";
 import type { Verdict } from "./trust.ts";
-
-/** Usage flags of WebGPU, whose global constants Node does not have. */
-export const USAGE = { mapRead: 1, copySrc: 4, copyDst: 8, uniform: 64, storage: 128 } as const;
-
-/** The mode of a mapping for reading. */
-const MAP_READ = 1;
+import { MAP_READ } from "./usage.ts";
 
 /** A tenth of a second on a GPU of 0.3 TFLOPS, far below what drivers put up with. */
 const SUBMITTED_WORK = 2 ** 34;

@@ -2,7 +2,7 @@
 // values of a handle lie in it.
 
 import type { Gpu } from "./gpu.ts";
-import { USAGE } from "./gpu.ts";
+import { USAGE } from "./usage.ts";
 
 export class Memory {
   readonly label: string;

@@ -6,7 +6,7 @@ import type { Program, Run, StepOptions } from "../../ops/backend.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { areEqual, type AddCommands, type Dispatches, type StepRows } from "./dispatches.ts";
 import type { Gpu } from "./gpu.ts";
-import { USAGE } from "./gpu.ts";
+import { USAGE } from "./usage.ts";
 import { Memory } from "./memory.ts";
 import type { DispatchReport } from "./report.ts";
 import type { Rows } from "./rows.ts";

@@ -6,7 +6,7 @@
 import { DeviceError, UsageError } from "../../core/errors.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import type { Gpu } from "./gpu.ts";
-import { USAGE } from "./gpu.ts";
+import { USAGE } from "./usage.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
 
 interface StateMemory {
