@@ -5,6 +5,7 @@ import type { FilePlace, ReadPart } from "../core/byte-source.ts";
 import type { WeightDType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
+import type { ShortlistWanted } from "./shortlist.ts";
 import type { OpCall } from "./signature.ts";
 import type { Tap } from "./taps.ts";
 import type { RowKind, Tensor } from "./tensor.ts";
@@ -66,6 +67,8 @@ export interface Run {
   readonly nRows: number;
   /** Which rows' logits are computed. */
   readonly logits: "none" | "last" | "all";
+  /** With logits `last`: has a shortlist of them returned, and keeps them for `readLogits`. Only where `hasShortlists`. */
+  readonly shortlist?: ShortlistWanted | undefined;
 }
 
 /** How a step can be stopped. */
@@ -118,10 +121,18 @@ export interface Program {
   /**
    * Runs the forward pass over all runs at once and advances their slots.
    * @param inputs - for each declared input its rows, `[sum of nRows, width]`
-   * @returns logits `[wanted rows, V]` in the order of the runs; valid until the next step
+   * @returns in the order of the runs, logits `[wanted rows, V]` or a shortlist; valid until the next step
    * @throws the signal's reason if aborted; the slots are then somewhere between before and after
    */
   step(runs: readonly Run[], inputs: readonly Float32Array[], options?: StepOptions): Promise<Float32Array>;
+
+  /** Whether `step` can return shortlists; absent where all logits are as near. */
+  readonly hasShortlists?: boolean | undefined;
+  /**
+   * The logits `[V]` that the last step of this slot made a shortlist of; a copy.
+   * @throws UsageError if that returned none
+   */
+  readLogits?(slot: number): Promise<Float32Array>;
 
   /**
    * What products with sparse inputs have left out in all steps so far; null if none of the program leaves any out.
@@ -150,7 +161,10 @@ export interface Recording {
 }
 
 /** A program that keeps values of its last step. */
-export interface TappedProgram extends Omit<Program, "recording" | "slotCreated"> {
+export interface TappedProgram extends Omit<
+  Program,
+  "recording" | "slotCreated" | "hasShortlists" | "readLogits"
+> {
   /**
    * What the tap of that number has copied in the last step, a copy.
    * @returns all its rows, or those whose logits were wanted if it is of that kind: `[rows, width]`
