@@ -47,6 +47,7 @@ export {
 export type { ErrorCode } from "./core/errors.ts";
 export type { EngineWorker } from "./core/port.ts";
 export type { WeightLayout } from "./core/layout.ts";
+export type { Shortlist, ShortlistWanted } from "./core/shortlist.ts";
 export type { Logger } from "./core/logger.ts";
 export type { CheckpointFormat, MetadataValue } from "./formats/checkpoint.ts";
 export type { SessionDType } from "./formats/session-file.ts";
@@ -138,7 +139,16 @@ export type { DryOptions, SequenceRepetitionOptions } from "./sampler/repeats.ts
 export type { Selector } from "./sampler/select.ts";
 export type { Sorter } from "./sampler/sorter.ts";
 export type { SamplerState } from "./sampler/state.ts";
-export type { SamplerContext, SamplerFunction, SamplerStep, SamplerSteps, StepKind } from "./sampler/step.ts";
+export type {
+  SamplerContext,
+  SamplerFunction,
+  SamplerStep,
+  SamplerSteps,
+  ShortOutcome,
+  ShortStep,
+  StepKind,
+  Tail,
+} from "./sampler/step.ts";
 export { createByteTokenizer } from "./tokenizer/bytes.ts";
 export type { Tokenizer } from "./tokenizer/tokenizer.ts";
 export { Utf8Decoder } from "./tokenizer/utf8.ts";

@@ -5,7 +5,7 @@ import type { FilePlace, ReadPart } from "../core/byte-source.ts";
 import type { WeightDType } from "../core/dtype.ts";
 import type { WeightLayout } from "../core/layout.ts";
 import type { Ops } from "./ops.ts";
-import type { ShortlistWanted } from "./shortlist.ts";
+import type { ShortlistWanted } from "../core/shortlist.ts";
 import type { OpCall } from "./signature.ts";
 import type { Tap } from "./taps.ts";
 import type { RowKind, Tensor } from "./tensor.ts";

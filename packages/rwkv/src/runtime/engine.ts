@@ -147,9 +147,13 @@ export class Engine {
   }
 
   /** World models have a few more rows than their vocabulary has ids; those must never be drawn. */
+  get nUsedIds(): number {
+    return Math.min(this.tokenizer?.nVocab ?? Infinity, this.config.nVocab);
+  }
+
+  /** The logits of ids that may be drawn. */
   usedLogits(logits: Float32Array): Float32Array {
-    const nVocab = this.tokenizer?.nVocab ?? logits.length;
-    return nVocab < logits.length ? logits.subarray(0, nVocab) : logits;
+    return this.nUsedIds < logits.length ? logits.subarray(0, this.nUsedIds) : logits;
   }
 
   /** @throws UsageError for a model without a tokenizer */

@@ -3,6 +3,7 @@
 import { UsageError } from "../core/errors.ts";
 import type { Sampler } from "../sampler/chain.ts";
 import { createSampler, type SamplingOptions } from "../sampler/options.ts";
+import { Drawing } from "./drawing.ts";
 import type { Prompt } from "./engine.ts";
 import { Guide, type LentSequence } from "./guidance.ts";
 import { perSecond, PhaseTimer, type TokenProgress } from "./progress.ts";
@@ -182,6 +183,7 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     let prefillMs = 0;
     let decode = prefill;
     const guide = this.#startGuide();
+    const drawing = guide === null && reader === null ? new Drawing(sequence, this.#sampler) : null;
 
     try {
       const prompt = this.#prompt ?? "";
@@ -197,14 +199,15 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
       this.#sampler.begin(sequence.recentTokens, sequence.nTokens);
       while (tokens.length < this.#maxTokens && finishReason === "aborted") {
         if (signal?.aborted === true) break;
-        const logits = (await (guide === null ? sequence.settle() : guide.settleAlong(sequence.settle())))!;
-        const token = this.#sampler.sample(engine.usedLogits(guide === null ? logits : guide.guided(logits)));
+        const logits = drawing === null ? await this.#settle(guide) : null;
+        const token = logits === null ? await drawing!.next() : this.#sample(logits, guide);
         sequence.random = this.#sampler.state();
         if (stopTokens.has(token)) {
+          await sequence.settle();
           finishReason = "stop";
           break;
         }
-        const told = reader?.drawn(engine.usedLogits(logits), token, nLogprobs!);
+        const told = reader?.drawn(engine.usedLogits(logits!), token, nLogprobs!);
         sequence.accept(token);
         guide?.accept(token);
         tokens.push(token);
@@ -249,6 +252,18 @@ export class Generation implements AsyncIterable<GenerationChunk>, PromiseLike<G
     if (guidance === undefined) return null;
     if (this.#lendNegative === null) return Guide.fork(this.#sequence, guidance.scale);
     return Guide.of(this.#lendNegative(), this.#sequence, guidance.scale);
+  }
+
+  /** All logits after the last token. */
+  async #settle(guide: Guide | null): Promise<Float32Array> {
+    const logits = this.#sequence.settle();
+    return (await (guide === null ? logits : guide.settleAlong(logits)))!;
+  }
+
+  #sample(logits: Float32Array, guide: Guide | null): number {
+    return this.#sampler.sample(
+      this.#sequence.engine.usedLogits(guide === null ? logits : guide.guided(logits)),
+    );
   }
 
   /** Reads the prompt, and the negative one beside it. Returns the rows of the prompt. */

@@ -45,6 +45,12 @@ export class Replay {
     for (let i = 0; i < nRows; i++) last.tokens.push(tokens[i]!);
   }
 
+  /** Leaves the last row out, which was the token that was just read. */
+  takeBack(): void {
+    this.#nRows -= 1;
+    this.#reads.at(-1)!.tokens!.pop();
+  }
+
   fork(): Replay {
     const reads = this.#reads.map((read): Read =>
       read.tokens === null ? read : { tokens: [...read.tokens], rows: null },

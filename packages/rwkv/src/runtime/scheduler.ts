@@ -2,6 +2,7 @@
 // runs: one person's prefill, a batch of prompts and many users' decodes are the same call. Results never depend on
 // what shares a step, only the speed does.
 
+import { shortlistElements, type ShortlistWanted } from "../core/shortlist.ts";
 import type { Program, Run } from "../ops/backend.ts";
 
 /** The rows whose logits are returned: after the last token, after every token, or none. */
@@ -12,7 +13,9 @@ export interface Job {
   readonly slot: number;
   readonly nRows: number;
   readonly logits: LogitsWanted;
-  /** Where the wanted rows go, `[wanted rows, V]`. */
+  /** With logits `last`: has a shortlist of them come in their place. Only where the program has shortlists. */
+  readonly shortlist?: ShortlistWanted | undefined;
+  /** Where the wanted rows go, `[wanted rows, V]`, or the shortlist. */
   readonly target: Float32Array;
   readonly signal: AbortSignal | undefined;
   /**
@@ -118,7 +121,8 @@ export class Scheduler {
       }
       filled.push(part);
       const isLast = done + nRows === job.nRows;
-      runs.push({ slot: job.slot, nRows, logits: job.logits === "last" && !isLast ? "none" : job.logits });
+      if (isLast) runs.push({ slot: job.slot, nRows, logits: job.logits, shortlist: job.shortlist });
+      else runs.push({ slot: job.slot, nRows, logits: job.logits === "last" ? "none" : job.logits });
       row += nRows;
     }
     if (filled.length === 0) return;
@@ -131,14 +135,15 @@ export class Scheduler {
       for (const { waiting } of filled) this.#finish(waiting, () => waiting.reject(error));
       return;
     }
-    let logitRow = 0;
+    let taken = 0;
     filled.forEach(({ waiting, nRows }, i) => {
-      const wanted = runs[i]!.logits;
+      const { logits: wanted, shortlist } = runs[i]!;
       const nLogitRows = wanted === "all" ? nRows : wanted === "last" ? 1 : 0;
-      if (nLogitRows > 0) {
-        const from = logits.subarray(logitRow * this.#nVocab, (logitRow + nLogitRows) * this.#nVocab);
+      const nElements = shortlist === undefined ? nLogitRows * this.#nVocab : shortlistElements(shortlist);
+      if (nElements > 0) {
+        const from = logits.subarray(taken, taken + nElements);
         waiting.job.target.set(from, wanted === "all" ? waiting.done * this.#nVocab : 0);
-        logitRow += nLogitRows;
+        taken += nElements;
       }
       waiting.done += nRows;
       try {

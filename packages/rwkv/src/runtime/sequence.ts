@@ -6,6 +6,7 @@
 // and a saved sequence needs no logits to go on.
 
 import { UsageError } from "../core/errors.ts";
+import { shortlistElements, shortlistOf, type Shortlist, type ShortlistWanted } from "../core/shortlist.ts";
 import type { Engine, Place, Prompt, PromptRows } from "./engine.ts";
 import { PhaseTimer, type TokenProgress } from "./progress.ts";
 import { Replay } from "./replay.ts";
@@ -34,6 +35,8 @@ export class Sequence {
   #pendingToken: number | null = null;
   /** `[V]` after the last token; known only if no token is pending. */
   #logits: Float32Array | null = null;
+  /** The last token, if it was read for a shortlist: the logits after it are still on the device. */
+  #shortToken: number | null = null;
   /** Holds the logits of one token after the other. */
   #settled: Float32Array | null = null;
   /** State of the random generator after the last sampled token. */
@@ -85,7 +88,7 @@ export class Sequence {
 
   /** Whether there are logits to sample from, or a token to get them by. */
   get canContinue(): boolean {
-    return this.#pendingToken !== null || this.#logits !== null;
+    return this.#pendingToken !== null || this.#shortToken !== null || this.#logits !== null;
   }
 
   /** @throws UsageError if nothing was read yet */
@@ -124,12 +127,14 @@ export class Sequence {
     this.#nTokens = 0;
     this.#recentTokens = [];
     this.#pendingToken = null;
+    this.#shortToken = null;
     this.#logits = null;
     this.random = null;
   }
 
   /** All that is needed to continue from here. */
   async snapshot(): Promise<Snapshot> {
+    if (this.#shortToken !== null) await this.settle();
     const state = await this.readState();
     return new Snapshot({
       header: {
@@ -157,6 +162,7 @@ export class Sequence {
     this.#nTokens = header.nTokens;
     this.#recentTokens = [...header.recentTokens];
     this.#pendingToken = header.pendingToken;
+    this.#shortToken = null;
     this.#logits = logits;
     this.random = header.random;
   }
@@ -218,12 +224,39 @@ export class Sequence {
 
   /** Logits after the last token, reading the pending one if there is one; `[V]`, null if nothing was read yet. */
   async settle(): Promise<Float32Array | null> {
+    if (this.#shortToken !== null) {
+      const place = this.#current();
+      if (place !== null) this.#logits = await place.program.readLogits!(place.slot);
+      else {
+        // The device that had them is gone.
+        this.#replay!.takeBack();
+        this.#pendingToken = this.#shortToken;
+      }
+      this.#shortToken = null;
+    }
     if (this.#pendingToken !== null) {
       const input: PromptRows = { nRows: 1, tokens: [this.#pendingToken], rows: null };
       this.#logits = await this.#readRows(input, "last", {}, this.#lastRow());
       this.#pendingToken = null;
     }
     return this.#logits;
+  }
+
+  /**
+   * A shortlist of the logits after the last token, reading the pending one. `settle` still gives all of them until a token is
+   * accepted, and must be called where none is.
+   * @returns null where all logits are as near: they are here, or the device has no shortlists
+   */
+  async settleShort(wanted: ShortlistWanted): Promise<Shortlist | null> {
+    const token = this.#pendingToken;
+    if (token === null) return null;
+    const { program } = this.#current() ?? (await this.#bringBack());
+    if (program.hasShortlists !== true) return null;
+    const target = new Float32Array(shortlistElements(wanted));
+    await this.#readRows({ nRows: 1, tokens: [token], rows: null }, "last", {}, target, wanted);
+    this.#pendingToken = null;
+    this.#shortToken = token;
+    return shortlistOf(target);
   }
 
   /** Takes a sampled token into the sequence; it is read when the next logits are needed. */
@@ -261,15 +294,17 @@ export class Sequence {
     }
     this.#nTokens += input.nRows;
     this.#pendingToken = pendingToken;
+    this.#shortToken = null;
     this.#logits = logits;
   }
 
-  /** @param target - where the logits go; without it they are the caller's to keep */
+  /** @param target - where the logits, or the shortlist of them, go; without it they are the caller's to keep */
   async #readRows(
     input: PromptRows,
     logits: LogitsWanted,
     options: ReadOptions,
     target = this.#newLogits(input.nRows, logits),
+    shortlist?: ShortlistWanted,
   ): Promise<Float32Array> {
     this.engine.checkAlive();
     const { engine } = this;
@@ -289,6 +324,7 @@ export class Sequence {
         slot: place.slot,
         nRows: input.nRows,
         logits,
+        shortlist,
         target,
         signal,
         fillRows: (inputs, targetRow, first, nRows) =>

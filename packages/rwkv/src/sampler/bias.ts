@@ -1,7 +1,8 @@
 // What the user wants of single tokens: more or less of some, none of others, or just these.
 
 import { UsageError } from "../core/errors.ts";
-import { checkTokens, type SamplerStep } from "./step.ts";
+import type { Candidates } from "./candidates.ts";
+import { checkTokens, ofListed, type SamplerContext, type SamplerStep } from "./step.ts";
 
 /** A number for each token id. */
 export type LogitBias = Readonly<Record<number, number>> | ReadonlyMap<number, number>;
@@ -22,7 +23,7 @@ export function bias(bias: LogitBias): SamplerStep {
       throw new UsageError(`The bias of token ${id} is ${value}; expected a number below Infinity.`);
     }
   }
-  return {
+  const step: SamplerStep = {
     name: "bias",
     apply(candidates) {
       for (const [id, value] of entries) {
@@ -31,6 +32,7 @@ export function bias(bias: LogitBias): SamplerStep {
       }
     },
   };
+  return ofListed(step, (ids) => entries.forEach(([id]) => ids.add(id)));
 }
 
 /**
@@ -40,7 +42,7 @@ export function bias(bias: LogitBias): SamplerStep {
 export function ban(tokens: readonly number[]): SamplerStep {
   checkTokens("ban", tokens);
   const banned = [...tokens];
-  return {
+  const step: SamplerStep = {
     name: "ban",
     apply(candidates) {
       for (const id of banned) {
@@ -49,6 +51,7 @@ export function ban(tokens: readonly number[]): SamplerStep {
       }
     },
   };
+  return ofListed(step, (ids) => banned.forEach((id) => ids.add(id)));
 }
 
 /**
@@ -58,18 +61,28 @@ export function ban(tokens: readonly number[]): SamplerStep {
 export function force(tokens: readonly number[]): SamplerStep {
   checkTokens("force", tokens);
   const forced = [...tokens];
+  const apply = (candidates: Candidates, { history }: SamplerContext): void => {
+    if (history.nGenerated >= forced.length) return;
+    const id = forced[history.nGenerated]!;
+    const index = candidates.indexOf(id);
+    if (index < 0 || candidates.logits[index] === -Infinity) {
+      throw new UsageError(
+        `Token ${id} is forced, but it cannot be drawn: it is banned, removed or unknown.`,
+      );
+    }
+    candidates.keepOnly(index);
+  };
   return {
     name: "force",
-    apply(candidates, { history }) {
-      if (history.nGenerated >= forced.length) return;
-      const id = forced[history.nGenerated]!;
-      const index = candidates.indexOf(id);
-      if (index < 0 || candidates.logits[index] === -Infinity) {
-        throw new UsageError(
-          `Token ${id} is forced, but it cannot be drawn: it is banned, removed or unknown.`,
-        );
-      }
-      candidates.keepOnly(index);
+    apply,
+    short: {
+      addListed(ids, { nGenerated }) {
+        if (nGenerated < forced.length) ids.add(forced[nGenerated]!);
+      },
+      apply(candidates, context) {
+        apply(candidates, context);
+        return context.history.nGenerated < forced.length ? "all" : "missing";
+      },
     },
   };
 }

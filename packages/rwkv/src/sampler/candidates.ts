@@ -1,8 +1,13 @@
 // The tokens still in play while the steps of a sampler narrow them down, with the logits as the steps left them. Ids stay
-// in ascending order whatever is removed, so that ties are always settled the same way, and nothing is ever sorted.
+// in ascending order whatever is removed, so that ties are always settled the same way, and no vocabulary is ever sorted.
 
 import { UsageError } from "../core/errors.ts";
+import { WEIGHT_ERROR, type Shortlist } from "../core/shortlist.ts";
 import { expOfNonPositive } from "./exp.ts";
+import type { Tail } from "./step.ts";
+
+/** More than a shortlist has elements, of either kind: places in it are told beside ids. */
+const PLACES = 2 ** 12;
 
 /** A reusable list of at least one candidate. Only the first `count` entries of the arrays count. */
 export class Candidates {
@@ -20,6 +25,8 @@ export class Candidates {
   /** Sum of `weights`; null where the logits have changed since. */
   #totalWeight: number | null = null;
   #allIds = new Int32Array(0);
+  /** Of a shortlist: id * PLACES + place, which sorts by ids. */
+  #keys = new Float64Array(0);
 
   /**
    * Starts over with every token of the vocabulary.
@@ -44,6 +51,47 @@ export class Candidates {
     this.#maxLogit = max;
     this.#isMaxKnown = true;
     this.#totalWeight = null;
+  }
+
+  /**
+   * Starts over with the tokens of a shortlist.
+   * @param listed - the ids that were asked for
+   * @returns what is missing of the vocabulary; null where it takes all logits to say
+   * @throws UsageError if a logit is NaN or +Infinity, naming the token
+   */
+  loadShort({ ids, logits, weight, listedLogits }: Shortlist, listed: Uint32Array): Tail | null {
+    const nLikeliest = ids.length;
+    const count = nLikeliest + listed.length;
+    if (this.ids.length < count) this.#grow(count);
+    if (this.#keys.length < count) this.#keys = new Float64Array(2 * count);
+    const keys = this.#keys.subarray(0, count);
+    for (let i = 0; i < nLikeliest; i++) keys[i] = ids[i]! * PLACES + i;
+    for (let i = 0; i < listed.length; i++) keys[nLikeliest + i] = listed[i]! * PLACES + nLikeliest + i;
+    keys.sort();
+    for (let i = 0; i < count; i++) {
+      const place = keys[i]! % PLACES;
+      this.ids[i] = (keys[i]! - place) / PLACES;
+      this.logits[i] = place < nLikeliest ? logits[place]! : listedLogits[place - nLikeliest]!;
+    }
+    this.count = count;
+    this.#maxLogit = maxOf(this.logits, count, (logit, i) => modelLogitError(logit, this.ids[i]!));
+    this.#isMaxKnown = true;
+    this.#totalWeight = null;
+    let [maxLogit, minLogit, ownWeight] = [-Infinity, Infinity, 0];
+    for (let i = 0; i < nLikeliest; i++) {
+      maxLogit = Math.max(maxLogit, logits[i]!);
+      minLogit = Math.min(minLogit, logits[i]!);
+    }
+    if (maxLogit === -Infinity) return null;
+    for (let i = 0; i < nLikeliest; i++) ownWeight += expOfNonPositive(logits[i]! - maxLogit);
+    return {
+      maxLogit: minLogit,
+      weight(max) {
+        const scale = expOfNonPositive(maxLogit - max);
+        const [rest, error] = [weight - ownWeight, WEIGHT_ERROR * weight];
+        return { least: scale * Math.max(0, rest - error), most: scale * Math.max(0, rest + error) };
+      },
+    };
   }
 
   /**

@@ -1,6 +1,7 @@
 // From logits to a token: a chain of steps, the draw that ends every chain, and what must be kept to go on with it elsewhere.
 
 import { UsageError } from "../core/errors.ts";
+import { MAX_LISTED, N_LIKELIEST, type Shortlist, type ShortlistWanted } from "../core/shortlist.ts";
 import { Candidates } from "./candidates.ts";
 import { History, TokenValues } from "./history.ts";
 import { drawSeed, Random } from "./random.ts";
@@ -27,6 +28,19 @@ export interface Sampler {
    * @throws UsageError if a step leaves no token to be drawn, or throws it
    */
   sample(logits: Float32Array): number;
+  /**
+   * What `sampleShort` needs for the next token.
+   * @param nIds - tokens of the vocabulary
+   * @returns null where the steps take all logits
+   */
+  wantedShort(nIds: number): ShortlistWanted | null;
+  /**
+   * Draws the next token as `sample` does from all logits, down to the bits, if the shortlist tells enough.
+   * @param wanted - with which the shortlist was made, and nothing drawn since
+   * @returns null if it does not; nothing has advanced then
+   * @throws UsageError as `sample` does
+   */
+  sampleShort(shortlist: Shortlist, wanted: ShortlistWanted): number | null;
   /** Where generator and steps are; `restore`, and `begin` with the same tokens, continue from there. */
   state(): SamplerState;
   /**
@@ -85,10 +99,43 @@ class Chain implements Sampler {
   }
 
   sample(logits: Float32Array): number {
+    this.#candidates.load(logits);
+    return this.#sampleFrom(0);
+  }
+
+  wantedShort(nIds: number): ShortlistWanted | null {
+    const ids = new Set<number>();
+    for (const { short } of this.#steps) {
+      if (short === undefined) return null;
+      if (short.addListed !== undefined) {
+        short.addListed(ids, this.#context.history);
+        continue;
+      }
+      // This one takes the unlikely tokens out, and those after it see what is left.
+      const listed = Uint32Array.from(ids).filter((id) => id < nIds);
+      return listed.length <= Math.min(MAX_LISTED, nIds - N_LIKELIEST) ? { listed, nIds } : null;
+    }
+    return null;
+  }
+
+  sampleShort(shortlist: Shortlist, { listed }: ShortlistWanted): number | null {
+    const tail = this.#candidates.loadShort(shortlist, listed);
+    if (tail === null) return null;
+    for (let i = 0; i < this.#steps.length; i++) {
+      const outcome = this.#steps[i]!.short?.apply(this.#candidates, this.#context, tail) ?? "unknown";
+      if (outcome === "all") return this.#sampleFrom(i + 1);
+      if (outcome === "unknown") return null;
+    }
+    return null;
+  }
+
+  /** Draws from what the steps before `first` have left. */
+  #sampleFrom(first: number): number {
     const candidates = this.#candidates;
     const context = this.#context;
-    candidates.load(logits);
-    for (let i = 0; i < this.#steps.length; i++) this.#steps[i]!.apply(candidates, context, this.#states[i]!);
+    for (let i = first; i < this.#steps.length; i++) {
+      this.#steps[i]!.apply(candidates, context, this.#states[i]!);
+    }
     const index = draw(candidates, context.random);
     for (let i = 0; i < this.#steps.length; i++) this.#steps[i]!.drawn?.(candidates, index, this.#states[i]!);
     const token = candidates.ids[index]!;

@@ -18,6 +18,11 @@ export class History {
     return this.#tokens[this.#end - 1 - age]!;
   }
 
+  /** Adds the last `n` tokens, or as many as are remembered. */
+  addRecent(ids: Set<number>, n: number): void {
+    for (let age = Math.min(n, this.count) - 1; age >= 0; age--) ids.add(this.recent(age));
+  }
+
   /** Starts over with tokens that were read, the last of them drawn in the answer that goes on. */
   begin(tokens: readonly number[], nGenerated: number): void {
     this.count = 0;

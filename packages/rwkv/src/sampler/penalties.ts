@@ -3,8 +3,8 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { Candidates } from "./candidates.ts";
-import type { TokenValues } from "./history.ts";
-import { checkCount, checkNumber, type SamplerStep } from "./step.ts";
+import type { History, TokenValues } from "./history.ts";
+import { checkCount, checkNumber, ofListed, type SamplerStep } from "./step.ts";
 
 /** How presence and frequency weigh. */
 export interface PenaltyOptions {
@@ -28,10 +28,10 @@ export function penalties({ presence = 0, frequency = 0, decay = 0.996 }: Penalt
   if (!(decay > 0 && decay <= 1)) {
     throw new UsageError(`decay is ${decay}; expected a number above 0 and up to 1 (1 switches it off).`);
   }
-  return {
+  const step: SamplerStep = {
     name: "penalties",
     apply(candidates, { history, values }) {
-      const n = Math.min(history.nGenerated, history.count);
+      const n = nOfAnswer(history);
       let weight = 1;
       for (let age = 0; age < n; age++) {
         const token = history.recent(age);
@@ -45,7 +45,11 @@ export function penalties({ presence = 0, frequency = 0, decay = 0.996 }: Penalt
       values.clear();
     },
   };
+  return ofListed(step, (ids, history) => history.addRecent(ids, nOfAnswer(history)));
 }
+
+/** Tokens of the answer that are remembered. */
+const nOfAnswer = ({ nGenerated, count }: History): number => Math.min(nGenerated, count);
 
 /**
  * The repetition penalty of CTRL (arXiv:1909.05858): logits of the tokens among the last `window` ones, read or drawn, are
@@ -57,7 +61,7 @@ export function penalties({ presence = 0, frequency = 0, decay = 0.996 }: Penalt
 export function repetition(penalty: number, window = 64): SamplerStep {
   checkNumber("The repetition penalty", penalty, 0, false);
   checkCount("The window of the repetition penalty", window, 1);
-  return {
+  const step: SamplerStep = {
     name: "repetition",
     apply(candidates, { history, values }) {
       const { logits } = candidates;
@@ -72,6 +76,7 @@ export function repetition(penalty: number, window = 64): SamplerStep {
       values.clear();
     },
   };
+  return ofListed(step, (ids, history) => history.addRecent(ids, window));
 }
 
 /** Takes the penalty from the token's logit, if it is still a candidate. */

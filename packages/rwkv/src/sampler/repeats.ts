@@ -4,7 +4,7 @@
 
 import { MAX_HISTORY, type History } from "./history.ts";
 import { lowerAll } from "./penalties.ts";
-import { checkCount, checkNumber, checkTokens, type SamplerStep } from "./step.ts";
+import { checkCount, checkNumber, checkTokens, ofListed, type SamplerStep } from "./step.ts";
 
 /** How DRY penalises. */
 export interface DryOptions {
@@ -42,7 +42,7 @@ export function dry(options: DryOptions = {}): SamplerStep {
     (_, n) => multiplier * power(base, n - allowedLength),
   );
   const lengths = new Int32Array(MAX_HISTORY);
-  return {
+  const step: SamplerStep = {
     name: "dry",
     apply(candidates, { history, values }) {
       const n = Math.min(window, history.count);
@@ -60,6 +60,7 @@ export function dry(options: DryOptions = {}): SamplerStep {
       lowerAll(candidates, values);
     },
   };
+  return ofListed(step, (ids, history) => history.addRecent(ids, window));
 }
 
 /**
@@ -112,7 +113,7 @@ export function sequenceRepetition(options: SequenceRepetitionOptions): SamplerS
   checkCount("tolerance", tolerance, 0);
   checkCount("maxMerge", maxMerge, 1);
   checkCount("window of the sequence repetition penalty", window, 1);
-  return {
+  const step: SamplerStep = {
     name: "sequence-repetition",
     apply(candidates, { history, values }) {
       const n = Math.min(window, history.count);
@@ -126,6 +127,7 @@ export function sequenceRepetition(options: SequenceRepetitionOptions): SamplerS
       lowerAll(candidates, values);
     },
   };
+  return ofListed(step, (ids, history) => history.addRecent(ids, window));
 }
 
 /** Tokens at the text's end that are like those before and at `age`, from the last that agrees to the first. */

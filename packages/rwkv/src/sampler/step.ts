@@ -24,6 +24,31 @@ export interface SamplerContext {
  */
 export type StepKind = "truncation" | "mirostat" | "greedy";
 
+/** What is known of the tokens that are missing of the candidates, all of which are unlikely. */
+export interface Tail {
+  /** None of them has a larger logit. */
+  readonly maxLogit: number;
+  /**
+   * The least and the most that their weights can sum to.
+   * @param maxLogit - the largest of the candidates, by which weights are measured
+   */
+  weight(maxLogit: number): { readonly least: number; readonly most: number };
+}
+
+/**
+ * What a step has made of candidates of which a tail is missing: `all` that remain are there; the same tail is `missing`; or
+ * `unknown`, since it may matter.
+ */
+export type ShortOutcome = "all" | "missing" | "unknown";
+
+/** How a step does its part without the unlikely tokens. */
+export interface ShortStep {
+  /** Adds the ids that must be among the candidates, since the step may change their logits. */
+  readonly addListed?: ((ids: Set<number>, history: History) => void) | undefined;
+  /** As the step's own `apply`. Where the outcome is unknown, candidates may be left anyhow, but nothing else has changed. */
+  apply(candidates: Candidates, context: SamplerContext, tail: Tail): ShortOutcome;
+}
+
 /** One step. It leaves at least one candidate, keeps them in order, and allocates nothing. */
 export interface SamplerStep {
   /** As in the text of a chain. */
@@ -36,6 +61,8 @@ export interface SamplerStep {
    * @param state - the step's own numbers, saved with the chain; empty without `initialState`
    */
   apply(candidates: Candidates, context: SamplerContext, state: Float64Array): void;
+  /** Absent where it takes all tokens. Only for a step without a state. */
+  readonly short?: ShortStep | undefined;
   /** Called after the draw, with the place of the token drawn among the candidates that the last step left. */
   readonly drawn?: ((candidates: Candidates, index: number, state: Float64Array) => void) | undefined;
 }
@@ -61,6 +88,25 @@ export function stepOf(step: SamplerStep | SamplerFunction): SamplerStep {
     },
   };
 }
+
+/** A step that changes no other logits than those of the ids that `addListed` adds. */
+export function ofListed(
+  step: SamplerStep,
+  addListed: (ids: Set<number>, history: History) => void,
+): SamplerStep {
+  return {
+    ...step,
+    short: {
+      addListed,
+      apply(candidates, context) {
+        step.apply(candidates, context, NO_STATE);
+        return "missing";
+      },
+    },
+  };
+}
+
+const NO_STATE = new Float64Array(0);
 
 /** @throws UsageError unless the value is a number from `least`, or above it, to below Infinity */
 export function checkNumber(name: string, value: number, least: number, isLeastIncluded = true): void {

@@ -10,10 +10,18 @@ import { checkCount, checkNumber, type SamplerStep } from "./step.ts";
 
 /** Keeps the candidate with the largest logit; of equal ones, that with the lowest id. It ends a chain. */
 export function greedy(): SamplerStep {
+  const apply = (candidates: Candidates): void => candidates.keepFrom(candidates.maxLogit, 1);
   return {
     name: "greedy",
     kind: "greedy",
-    apply: (candidates) => candidates.keepFrom(candidates.maxLogit, 1),
+    apply,
+    short: {
+      apply(candidates, _context, tail) {
+        if (candidates.maxLogit <= tail.maxLogit) return "unknown";
+        apply(candidates);
+        return "all";
+      },
+    },
   };
 }
 
@@ -41,6 +49,13 @@ export function topK(k: number): SamplerStep {
     kind: "truncation",
     apply(candidates, { selector }) {
       keepLikeliest(candidates, selector, k);
+    },
+    short: {
+      apply(candidates, { selector }, tail) {
+        if (k > candidates.count || selector.logitOfRank(k, candidates) <= tail.maxLogit) return "unknown";
+        keepLikeliest(candidates, selector, k);
+        return "all";
+      },
     },
   };
 }
@@ -73,6 +88,19 @@ export function topP(p: number): SamplerStep {
       candidates.dropLighterThan(((1 - p) * total) / candidates.count / 2);
       candidates.keepFrom(selector.cutoffLogit(candidates, p * total));
     },
+    short: {
+      apply(candidates, { selector }, tail) {
+        const mass = candidates.weigh();
+        const { least, most } = tail.weight(candidates.maxLogit);
+        if (!(p * (mass + most) < mass)) return "unknown";
+        const cutoff = selector.cutoffLogit(candidates, p * (mass + most));
+        // Wherever in between the sum of all weights is, the cut is the same.
+        if (cutoff <= tail.maxLogit || cutoff !== selector.cutoffLogit(candidates, p * (mass + least)))
+          return "unknown";
+        candidates.keepFrom(cutoff);
+        return "all";
+      },
+    },
   };
 }
 
@@ -89,6 +117,13 @@ export function minP(p: number): SamplerStep {
     name: "min-p",
     kind: "truncation",
     apply: (candidates) => candidates.keepFrom(candidates.maxLogit + distance),
+    short: {
+      apply(candidates, _context, tail) {
+        if (candidates.maxLogit + distance <= tail.maxLogit) return "unknown";
+        candidates.keepFrom(candidates.maxLogit + distance);
+        return "all";
+      },
+    },
   };
 }
 

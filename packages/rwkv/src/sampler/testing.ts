@@ -1,5 +1,6 @@
 // What tests of samplers share.
 
+import { N_LIKELIEST, type ShortlistWanted } from "../core/shortlist.ts";
 import { History, TokenValues } from "./history.ts";
 import { Random } from "./random.ts";
 import { Selector } from "./select.ts";
@@ -64,4 +65,21 @@ export function countDraws(logits: Float32Array, sample: (logits: Float32Array) 
   const counts = new Array<number>(logits.length).fill(0);
   for (let i = 0; i < DRAWS; i++) counts[sample(logits)]!++;
   return counts;
+}
+
+/** A shortlist of the logits, as a step returns it, found by sorting. */
+export function sortedShortlist(logits: Float32Array, { listed, nIds }: ShortlistWanted): Float32Array {
+  const asked = new Set(listed);
+  const others = Array.from({ length: nIds }, (_, id) => id).filter((id) => !asked.has(id));
+  const orderOf = (id: number): number => (Number.isNaN(logits[id]!) ? Infinity : logits[id]!);
+  const byLogit = (a: number, b: number): number =>
+    orderOf(a) === orderOf(b) ? a - b : orderOf(b) - orderOf(a);
+  const likeliest = [...others].sort(byLogit).slice(0, N_LIKELIEST);
+  const max = logits[likeliest[0]!]!;
+  return Float32Array.of(
+    ...likeliest,
+    ...likeliest.map((id) => logits[id]!),
+    others.reduce((sum, id) => sum + Math.exp(logits[id]! - max), 0),
+    ...Array.from(listed, (id) => logits[id]!),
+  );
 }
