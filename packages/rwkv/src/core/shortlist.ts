@@ -7,6 +7,9 @@ export const N_LIKELIEST = 256;
 /** Most ids that can be asked for. */
 export const MAX_LISTED = 2048;
 
+/** Most that `Shortlist.weight` is off, as a share of it. */
+export const WEIGHT_ERROR = 1e-4;
+
 /** Asks for a shortlist in place of a row of logits. */
 export interface ShortlistWanted {
   /** Distinct ids below `nIds` whose logits are wanted whatever they are; at most `MAX_LISTED`. */
@@ -32,7 +35,7 @@ export interface Shortlist {
   readonly logits: Float32Array;
   /**
    * Sum of exp(logit - largest of `logits`) over all tokens that are not listed, those of `ids` among them. Its relative error is
-   * below 1e-4; it means nothing where the largest is not finite.
+   * below `WEIGHT_ERROR`; it means nothing where the largest is not finite.
    */
   readonly weight: number;
   /** `[listed]`, of the listed tokens in their order. */
