@@ -3,10 +3,11 @@
 
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
+import { createReferenceBackend } from "../../packages/rwkv/src/backends/reference/reference.ts";
 import { restrict } from "../../packages/rwkv/src/backends/webgpu/restrictions.ts";
 import { createWebgpuBackend, type WebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
 import { DeviceError, UsageError } from "../../packages/rwkv/src/core/errors.ts";
-import type { Run } from "../../packages/rwkv/src/ops/backend.ts";
+import type { Backend, Run } from "../../packages/rwkv/src/ops/backend.ts";
 import {
   MAX_LISTED,
   N_LIKELIEST,
@@ -14,6 +15,9 @@ import {
   shortlistOf,
   type ShortlistWanted,
 } from "../../packages/rwkv/src/core/shortlist.ts";
+import { loadProgram } from "../../packages/rwkv/src/model/load.ts";
+import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
+import { checkpointOf, SIZES, syntheticModel } from "../golden/synthetic.ts";
 import { seeded, type Random } from "../contract/data.ts";
 import { WEBGPU, WEBGPU_API } from "../support/webgpu.ts";
 import { buildEcho } from "./echo.ts";
@@ -240,6 +244,27 @@ describe.skipIf(WEBGPU.length === 0)("shortlists", { timeout: 300_000 }, () => {
     expect(backend.countBuffers().nBuffers).toBe(without.nBuffers + 5);
     program.dispose();
     expect(backend.countBuffers()).toEqual(before);
+  });
+
+  test.each([
+    [
+      "a shortlist does not have the likeliest tokens",
+      "~bits, bits >= 0x80000000u",
+      "bits, bits >= 0x80000000u",
+    ],
+    [
+      "the weight of a shortlist is off by",
+      "exp(logit_of(k) - logit_of(top))",
+      "exp(0.9 * (logit_of(k) - logit_of(top)))",
+    ],
+    ["the logits kept are others", "kept_row, id, bits)", "kept_row, id, bits ^ 1u)"],
+  ])("that a driver makes wrongly are seen by its self-test: %s", async (what, right, wrong) => {
+    const gpu = restrict(WEBGPU_API!, { compiles: (text) => text.replace(right, wrong) });
+    const createOracle = (): Promise<Backend> => Promise.resolve(createReferenceBackend());
+    const weights = canonicalWeights(checkpointOf(syntheticModel("7", { ...SIZES, nVocab: 600 })));
+    const loading = loadProgram(await createWebgpuBackend(gpu, { createOracle }), weights, { maxRows: 4 });
+    await expect(loading).rejects.toThrow(DeviceError);
+    await expect(loading).rejects.toThrow(`computes wrongly: in its self-test ${what}`);
   });
 
   test("of a lost device are the DeviceError that all calls are", async () => {
