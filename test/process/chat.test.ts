@@ -1,6 +1,6 @@
 // `rwkv chat` as people and scripts use it: on a pseudo-terminal, and with pipes for stdin and stdout.
 
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import {
@@ -345,6 +345,23 @@ describe.skipIf(NO_TERMINAL !== null)("on a terminal", () => {
     expect(messages[0]!.content).toBe("Tell me everything");
     expect(messages[1]!.content.length).toBeGreaterThan(40);
     expect(messages[2]!.content).toBe("And now?");
+  });
+
+  test("Ctrl-C while a command runs is kept for the prompt behind it", async () => {
+    // Nothing but zeros, of which no chat can be made, but it takes a while to find out.
+    writeFileSync(at("zeros.chat"), "");
+    truncateSync(at("zeros.chat"), 100_000_000);
+    open();
+    await terminal.see(PROMPT);
+    terminal.send(`/load ${at("zeros.chat")}${ENTER}`);
+    await terminal.see("zeros.chat\n");
+    terminal.send(CTRL_C);
+    await terminal.see(/rwkv: [^]*zeros\.chat[^]*\n> \n\(Ctrl-C once more, [^]*\n> $/);
+    // The line goes first, and with it its own Ctrl-C.
+    terminal.send(`/seed 2${ENTER}${CTRL_C}`);
+    await terminal.see(/Seed: 2\n> \n\(Ctrl-C once more, [^]*\n> $/);
+    terminal.send(CTRL_C);
+    expect(await terminal.ended).toBe(0);
   });
 
   test("folded thoughts leave a line behind", async () => {

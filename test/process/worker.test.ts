@@ -7,7 +7,28 @@ import { loadModel } from "../../packages/rwkv/src/runtime/load.ts";
 import { HAS_BROWSER, openPage, SOFTWARE_GPU } from "../support/browser.ts";
 import { tinyModel } from "../support/tiny-model.ts";
 
+/** The engine's worker, which gives its device away when it is told to. */
+const LOSING_WORKER = `
+  import "/watched-devices.js";
+  import "/dist/worker.js";`;
+
+const WATCHED_DEVICES = `
+  const devices = [];
+  const { requestDevice } = GPUAdapter.prototype;
+  GPUAdapter.prototype.requestDevice = async function (descriptor) {
+    const device = await requestDevice.call(this, descriptor);
+    devices.push(device);
+    return device;
+  };
+  addEventListener("message", (event) => {
+    if (event.data !== "lose the device") return;
+    event.stopImmediatePropagation();
+    for (const device of devices.splice(0)) device.destroy();
+  });`;
+
 const FILES = {
+  "/losing-worker.js": new TextEncoder().encode(LOSING_WORKER),
+  "/watched-devices.js": new TextEncoder().encode(WATCHED_DEVICES),
   "/models/tiny.safetensors": tinyModel(),
   "/models/cut.safetensors": tinyModel().subarray(0, 3000),
 };
@@ -127,6 +148,30 @@ const ON_GPU = `${PAGE}
   model.dispose();
   return { info: model.info, text };`;
 
+const RELOADED = `${PAGE}
+  const { DeviceError } = await import("/dist/browser.js");
+  const GREEDY = ${JSON.stringify(GREEDY)};
+  const worker = new Worker("/losing-worker.js", { type: "module" });
+  const model = await loadModel(TINY, { worker, device: "webgpu" });
+  const session = await model.createSession();
+  const tokens = [];
+  let loss = null;
+  try {
+    for await (const chunk of session.generate("It is ", GREEDY)) {
+      tokens.push(...chunk.tokens);
+      if (tokens.length === 10) worker.postMessage("lose the device");
+    }
+  } catch (error) {
+    loss = { isDevice: error instanceof DeviceError, message: error.message };
+  }
+  const nBefore = tokens.length;
+  await model.reload();
+  const maxTokens = GREEDY.maxTokens - nBefore;
+  tokens.push(...(await session.generate(null, { ...GREEDY, maxTokens })).tokens);
+  const { info } = model;
+  model.dispose();
+  return { info, tokens, nBefore, loss, nTerminated };`;
+
 interface Told {
   readonly info: { readonly device: string; readonly isInWorker: boolean; readonly name: string };
   readonly text: string;
@@ -136,6 +181,13 @@ interface Texts {
   readonly page: Told;
   readonly worker: Readonly<Record<string, Told>>;
   readonly bytesLeft: number;
+  readonly nTerminated: number;
+}
+
+interface Reloaded extends Pick<Told, "info"> {
+  readonly tokens: readonly number[];
+  readonly nBefore: number;
+  readonly loss: Pick<Failure, "isDevice" | "message">;
   readonly nTerminated: number;
 }
 
@@ -149,11 +201,14 @@ interface Failure {
 describe.skipIf(!HAS_BROWSER)("in a worker of a browser", () => {
   let nodeText: string;
   let greedyText: string;
+  let greedyTokens: readonly number[];
   beforeAll(async () => {
     const platform = { ...nodePlatform, loadNative: () => Promise.resolve(null) }; // the same kernels as there
     const model = await loadModel(platform, FILES["/models/tiny.safetensors"], { threads: 1 });
     nodeText = (await (await model.createSession()).generate("It is ", SAMPLING)).text;
-    greedyText = (await (await model.createSession()).generate("It is ", GREEDY)).text;
+    const greedy = await (await model.createSession()).generate("It is ", GREEDY);
+    greedyText = greedy.text;
+    greedyTokens = greedy.tokens;
     model.dispose();
   });
 
@@ -214,6 +269,22 @@ describe.skipIf(!HAS_BROWSER)("in a worker of a browser", () => {
       const { info, text } = (await openPage(page)) as Told;
       expect(info.device).toContain("webgpu");
       expect(text).toBe(greedyText);
+    },
+  );
+
+  test.skipIf(process.env["RWKV_TEST_WEBGPU"] !== "1")(
+    "a GPU that is lost in the worker comes back with a reload, and the session goes on in mid-answer",
+    { timeout: 300_000 },
+    async () => {
+      const page = { script: RELOADED, files: FILES, flags: SOFTWARE_GPU };
+      const { info, tokens, nBefore, loss, nTerminated } = (await openPage(page)) as Reloaded;
+      expect(loss.isDevice).toBe(true);
+      expect(loss.message).toMatch(/was lost.*model\.reload\(\)/);
+      expect(nBefore).toBeGreaterThanOrEqual(10);
+      expect(nBefore).toBeLessThan(GREEDY.maxTokens);
+      expect(info.device).toContain("webgpu");
+      expect(tokens).toEqual(greedyTokens);
+      expect(nTerminated).toBe(1);
     },
   );
 });

@@ -1,6 +1,7 @@
 // An engine behind the two ends of a message channel, in this thread: what a worker in a browser does, for tests in Node.
 
 import { MessageChannel } from "node:worker_threads";
+import type { Platform } from "../../packages/rwkv/src/core/platform.ts";
 import { portOf, type EngineWorker } from "../../packages/rwkv/src/core/port.ts";
 import { nodePlatform } from "../../packages/rwkv/src/platform/node/platform.ts";
 import { serveEngine } from "../../packages/rwkv/src/runtime/worker/serve.ts";
@@ -14,7 +15,7 @@ export interface TestWorker extends EngineWorker {
 }
 
 /** A worker that serves an engine; as the module of a page does, it knows the origin's files and no others. */
-export function engineWorker(): TestWorker {
+export function engineWorker(platform: Platform = nodePlatform): TestWorker {
   const { port1, port2 } = new MessageChannel();
   const ends = [port1, port2].map((port) => ({
     postMessage: (message: unknown, transfer: ArrayBuffer[]) => port.postMessage(message, transfer),
@@ -24,7 +25,7 @@ export function engineWorker(): TestWorker {
     terminate: () => port.close(),
   }));
   const [page, worker] = ends as [EngineWorker, EngineWorker];
-  serveEngine(nodePlatform, portOf(worker));
+  serveEngine(platform, portOf(worker));
   let isTerminated = false;
   let onError: Listener | null = null;
   return {

@@ -8,11 +8,13 @@ import { kernelCalls } from "../../packages/rwkv/src/backends/webgpu/calls.ts";
 import { lower } from "../../packages/rwkv/src/backends/webgpu/commands.ts";
 import { fuse } from "../../packages/rwkv/src/backends/webgpu/fusion.ts";
 import { matricesToGather } from "../../packages/rwkv/src/backends/webgpu/gather.ts";
+import type { Gpu } from "../../packages/rwkv/src/backends/webgpu/gpu.ts";
 import { rowFormat, type GpuDType } from "../../packages/rwkv/src/backends/webgpu/kernels/formats.ts";
 import { Memory } from "../../packages/rwkv/src/backends/webgpu/memory.ts";
 import type { Places } from "../../packages/rwkv/src/backends/webgpu/operands.ts";
 import { dispatchReport, type DispatchReport } from "../../packages/rwkv/src/backends/webgpu/report.ts";
 import type { Matrix } from "../../packages/rwkv/src/backends/webgpu/weights.ts";
+import { Shortlists } from "../../packages/rwkv/src/backends/webgpu/shortlists.ts";
 import { countElements } from "../../packages/rwkv/src/core/dtype.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "../../packages/rwkv/src/model/config.ts";
 import { declareForward } from "../../packages/rwkv/src/model/forward.ts";
@@ -163,6 +165,15 @@ test("docs/webgpu.md lists the dispatches of a layer of version 7 with the bytes
   lines.push(`all | ${total(({ matrixBytes }) => matrixBytes)} | ${total(({ otherBytes }) => otherBytes)}`);
   const missing = lines.filter((line) => !DOCUMENT.includes(`| ${line} |`));
   expect(missing).toEqual([]);
+});
+
+test("docs/webgpu.md lists the dispatches of shortlists with their workgroups and bytes", () => {
+  const logits = { memory: new Memory("output"), at: 0, stride: CONFIG.nVocab };
+  const { calls } = new Shortlists(null as unknown as Gpu, logits, CONFIG.nVocab);
+  const lines = calls.map(
+    ({ label, parts, traffic }) => `| ${label} | ${parts[0]!.nGroups[0]!} | ${traffic.others} |`,
+  );
+  expect(lines.filter((line) => !DOCUMENT.includes(line))).toEqual([]);
 });
 
 test("a layer of version 7 reads each of its matrices once", () => {

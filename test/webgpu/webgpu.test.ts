@@ -13,6 +13,7 @@ import { runTokens } from "../golden/run-model.ts";
 import { checkpointOf, syntheticModel } from "../golden/synthetic.ts";
 import { DISABLED_DAWN_FEATURES } from "../support/dawn.ts";
 import { WEBGPU } from "../support/webgpu.ts";
+import { buildEcho } from "./echo.ts";
 
 const TOKENS = [1, 5, 3, 9, 2, 2, 7];
 
@@ -26,10 +27,17 @@ function indexOfMost(values: Float32Array): number {
 const create = () => WEBGPU[0]!.create();
 
 /** A GPU of its own that writes down what is asked of its device, and whose work is done when the test says so. */
-async function watchedGpu(): Promise<{ gpu: GPU; events: string[]; holdWork: () => () => void }> {
+async function watchedGpu(): Promise<{
+  gpu: GPU;
+  events: string[];
+  /** Of each buffer that was mapped. */
+  readBytes: number[];
+  holdWork: () => () => void;
+}> {
   const { create: createGpu } = await import("webgpu");
   const gpu = createGpu([DISABLED_DAWN_FEATURES]);
   const events: string[] = [];
+  const readBytes: number[] = [];
   let held: Promise<void> | null = null;
   const requestAdapter = gpu.requestAdapter.bind(gpu);
   gpu.requestAdapter = async (options) => {
@@ -42,6 +50,16 @@ async function watchedGpu(): Promise<{ gpu: GPU; events: string[]; holdWork: () 
       const [submit, done] = [queue.submit.bind(queue), queue.onSubmittedWorkDone.bind(queue)];
       device.createBindGroup = (group) => (events.push("bind"), bind(group));
       device.createCommandEncoder = (encoder) => (events.push("encode"), encode(encoder));
+      const createBuffer = device.createBuffer.bind(device);
+      device.createBuffer = (made) => {
+        const buffer = createBuffer(made);
+        const mapAsync = buffer.mapAsync.bind(buffer);
+        buffer.mapAsync = (mode, offset, byteLength) => {
+          readBytes.push(byteLength!);
+          return mapAsync(mode, offset, byteLength);
+        };
+        return buffer;
+      };
       queue.submit = (commands) => {
         events.push("submit");
         submit(commands);
@@ -63,7 +81,7 @@ async function watchedGpu(): Promise<{ gpu: GPU; events: string[]; holdWork: () 
     });
     return release;
   };
-  return { gpu, events, holdWork };
+  return { gpu, events, readBytes, holdWork };
 }
 
 describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
@@ -89,6 +107,30 @@ describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
     expect(isDone).toBe(false);
     release();
     await second;
+    program.dispose();
+  });
+
+  test("so does a step that returns shortlists, also when more ids are listed, and little is read back", async () => {
+    const { gpu, events, readBytes } = await watchedGpu();
+    const program = await buildEcho(await createWebgpuBackend(gpu), 3000);
+    const slot = program.createSlot();
+    const step = (nListed: number): Promise<Float32Array> => {
+      const shortlist = { listed: Uint32Array.from({ length: nListed }, (_, i) => 2 * i), nIds: 3000 };
+      return program.step([{ slot, nRows: 1, logits: "last", shortlist }], [new Float32Array(3000)]);
+    };
+    readBytes.length = 0;
+    for (let i = 0; i < 3; i++) await step(i);
+    for (const nListed of [3, 20, 64]) {
+      events.length = 0;
+      await step(nListed);
+      expect(events).toEqual(["submit", "encode"]);
+    }
+    expect(readBytes.splice(0)).toEqual(new Array(6).fill(4 * (2 * 256 + 1 + 64)));
+    for (const nListed of [65, 66]) await step(nListed);
+    events.length = 0;
+    await step(128);
+    expect(events).toEqual(["submit", "encode"]);
+    expect(readBytes).toEqual(new Array(3).fill(4 * (2 * 256 + 1 + 128)));
     program.dispose();
   });
 

@@ -8,6 +8,27 @@ export interface InterruptScope {
   readonly check: () => void;
 }
 
+type Listener = (name: NodeJS.Signals) => void;
+
+/** Those who want to hear of Ctrl-C; it is told to the last of them only. */
+const listeners: Listener[] = [];
+
+function tellLast(name: NodeJS.Signals): void {
+  listeners.at(-1)?.(name);
+}
+
+/**
+ * Calls `listener` on Ctrl-C, except while work that began later hears of it.
+ * @returns ends it
+ */
+export function listenForInterrupt(listener: Listener): () => void {
+  if (listeners.push(listener) === 1) process.on("SIGINT", tellLast);
+  return () => {
+    listeners.splice(listeners.lastIndexOf(listener), 1);
+    if (listeners.length === 0) process.off("SIGINT", tellLast);
+  };
+}
+
 /** Runs `work` with a signal that SIGINT and SIGTERM abort. */
 export async function withInterrupt<Result>(
   work: (scope: InterruptScope) => Promise<Result>,
@@ -20,12 +41,12 @@ export async function withInterrupt<Result>(
   const check = (): void => {
     controller.signal.throwIfAborted();
   };
-  process.on("SIGINT", onSignal);
+  const endListening = listenForInterrupt(onSignal);
   process.on("SIGTERM", onSignal);
   try {
     return await work({ signal: controller.signal, check });
   } finally {
-    process.off("SIGINT", onSignal);
+    endListening();
     process.off("SIGTERM", onSignal);
   }
 }

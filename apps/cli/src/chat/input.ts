@@ -1,10 +1,12 @@
 // Where messages come from: a terminal with line editing and history, or a pipe.
 
 import { createInterface } from "node:readline";
+import { EXIT } from "../errors.ts";
+import { listenForInterrupt } from "../interrupt.ts";
 import { groupPasted, LineJoiner } from "./lines.ts";
 
-/** Gives one message after the other. */
-export interface ChatInput {
+/** Gives one message after the other, until it is disposed of. */
+export interface ChatInput extends Disposable {
   /** Whether a person types. */
   readonly isTerminal: boolean;
   /**
@@ -33,6 +35,7 @@ function pipedInput(): ChatInput {
         if (message !== null) return message;
       }
     },
+    [Symbol.dispose]: () => pipe.close(),
   };
 }
 
@@ -42,7 +45,10 @@ const HISTORY_LINES = 1000;
 const INTERRUPT = Symbol("Ctrl-C");
 const LEAVE_HINT = "(Ctrl-C once more, Ctrl-D or /quit leaves)";
 
-/** Holds the terminal only while it waits for a line, so that Ctrl-C is a signal to whoever writes an answer. */
+/**
+ * Holds the terminal only while it waits for a line, so that Ctrl-C is a signal to whoever writes an answer. Where nobody does, as
+ * in a command, it is kept for the next prompt.
+ */
 class TerminalInput implements ChatInput {
   readonly isTerminal = true;
   readonly #joiner = new LineJoiner();
@@ -52,6 +58,14 @@ class TerminalInput implements ChatInput {
   #draft = "";
   /** Whether the last thing that happened was Ctrl-C at an empty prompt. */
   #isLeaving = false;
+  /** What Ctrl-C does at the prompt; null while there is none. */
+  #interruptPrompt: (() => void) | null = null;
+  /** Whether Ctrl-C came while there was none. */
+  #isInterrupted = false;
+  readonly #endListening = listenForInterrupt(() => {
+    if (this.#interruptPrompt === null) this.#keepInterrupt();
+    else this.#interruptPrompt();
+  });
 
   async next(draft = ""): Promise<string | null> {
     let prefill = draft;
@@ -84,6 +98,17 @@ class TerminalInput implements ChatInput {
     return new Promise((resolve) => {
       const lines: string[] = [];
       let isInterrupted = false;
+      const interrupt = (): void => {
+        if (lines.length > 0) {
+          this.#keepInterrupt();
+          return;
+        }
+        const isEmpty = terminal.line === "" && !this.#joiner.isOpen;
+        isInterrupted = !(isEmpty && this.#isLeaving);
+        if (isEmpty && isInterrupted) output.write(`\n${LEAVE_HINT}`);
+        this.#isLeaving = isEmpty;
+        terminal.close();
+      };
       terminal.on("history", (history) => {
         this.#history = [...history];
       });
@@ -91,18 +116,14 @@ class TerminalInput implements ChatInput {
         // What is pasted comes in one piece: its lines follow before anything else can happen.
         if (lines.push(line) === 1) setImmediate(() => terminal.close());
       });
-      terminal.on("SIGINT", () => {
-        const isEmpty = terminal.line === "" && !this.#joiner.isOpen;
-        isInterrupted = !(isEmpty && this.#isLeaving);
-        if (isEmpty && isInterrupted) output.write(`\n${LEAVE_HINT}`);
-        this.#isLeaving = isEmpty;
-        terminal.close();
-      });
+      terminal.on("SIGINT", interrupt);
+      this.#interruptPrompt = interrupt;
       terminal.on("close", () => {
+        this.#interruptPrompt = null;
         const [first, ...others] = groupPasted(lines);
         if (first !== undefined) this.#draft = terminal.line;
         else output.write("\n");
-        this.#waiting = others;
+        this.#waiting = this.#isInterrupted ? [] : others;
         resolve(first ?? (isInterrupted ? INTERRUPT : null));
       });
       terminal.setPrompt(prompt);
@@ -110,6 +131,21 @@ class TerminalInput implements ChatInput {
       const begun = this.#draft === "" ? draft : this.#draft;
       this.#draft = "";
       if (begun !== "") terminal.write(begun);
+      if (this.#isInterrupted) {
+        this.#isInterrupted = false;
+        interrupt();
+      }
     });
+  }
+
+  /** The first one drops what waits; as elsewhere, the second one ends the process. */
+  #keepInterrupt(): void {
+    if (this.#isInterrupted) process.exit(EXIT.interrupted);
+    this.#isInterrupted = true;
+    this.#waiting = [];
+  }
+
+  [Symbol.dispose](): void {
+    this.#endListening();
   }
 }

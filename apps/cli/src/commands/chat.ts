@@ -75,11 +75,11 @@ async function run(flags: ChatFlags): Promise<void> {
   };
   const chat = await Chat.open(model, start, settings, flags.quiet === true);
   if (flags.load !== undefined) await chat.load(flags.load);
-  const input = openInput();
-  if (input.isTerminal && flags.quiet !== true) {
-    note(`${model.info.name}, format ${chat.conversation.format.name}. /help lists the commands.`);
-  }
   try {
+    using input = openInput();
+    if (input.isTerminal && flags.quiet !== true) {
+      note(`${model.info.name}, format ${chat.conversation.format.name}. /help lists the commands.`);
+    }
     await chat.run(input);
   } finally {
     await saveFromFlags(chat.conversation.session, flags);

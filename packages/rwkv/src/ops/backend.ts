@@ -129,8 +129,9 @@ export interface Program {
   /** Whether `step` can return shortlists; absent where all logits are as near. */
   readonly hasShortlists?: boolean | undefined;
   /**
-   * The logits `[V]` that the last step of this slot made a shortlist of; a copy.
-   * @throws UsageError if that returned none
+   * The logits `[V]` that the last step of this slot made a shortlist of; a copy. A slot whose state is a copy of another's has
+   * those of the other.
+   * @throws UsageError if that step returned no shortlist, or the state was reset or written since
    */
   readLogits?(slot: number): Promise<Float32Array>;
 

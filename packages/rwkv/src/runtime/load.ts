@@ -109,7 +109,10 @@ export async function loadModel(
   const loadAgain: LoadAgain | null =
     loaded.program.isLost === undefined
       ? null
-      : (again) => loadParts(platform, file, { ...others, ...again, tokenizer: null });
+      : async (again) =>
+          engine.program.isLost === true
+            ? loadParts(platform, file, { ...others, ...again, tokenizer: null })
+            : null;
   return new Model(engine, info, chatTemplate, platform, loadAgain);
 }
 

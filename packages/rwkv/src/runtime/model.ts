@@ -1,7 +1,7 @@
 // A loaded model: what it is, and the sessions that run on it.
 
 import type { JinjaSource } from "../chat/jinja.ts";
-import { UnsupportedError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import type { Platform } from "../core/platform.ts";
 import { decodeSessionFile, isSessionFile } from "../formats/session-file.ts";
 import type { Trace } from "../formats/trace-file.ts";
@@ -79,10 +79,10 @@ export interface ReloadOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
-/** Loads the weights of a model as they were loaded first. */
+/** Loads the weights of a model as they were loaded first; gives null where its device is not lost. */
 export type LoadAgain = (
   options: ReloadOptions,
-) => Promise<{ readonly loaded: LoadedProgram; readonly info: ModelInfo }>;
+) => Promise<{ readonly loaded: LoadedProgram; readonly info: ModelInfo } | null>;
 
 /** A model on a device. Made by `loadModel`; one model serves any number of sessions, batching what waits together. */
 export class Model implements AsyncDisposable {
@@ -130,7 +130,6 @@ export class Model implements AsyncDisposable {
    * weights from where they came, as `loadModel` did, with `device: "auto"` on the processor if the GPU does not come back.
    * Sessions go on after the last token that was read or generated, also in mid-answer: with the next call they read again
    * what they had read, at most some thousand tokens. Where nothing is lost it does nothing.
-   * @throws UnsupportedError if the engine runs in a worker
    * @throws UsageError if the file has become another model, or the model has been disposed; else as `loadModel`. It can be
    * tried again
    */
@@ -226,13 +225,9 @@ export class Model implements AsyncDisposable {
   async #reload(options: ReloadOptions): Promise<void> {
     const engine = this.#engine;
     engine.checkAlive();
-    if (this.#info.isInWorker) {
-      throw new UnsupportedError(
-        `${this.#info.name} is in a worker, which does not reload it. Load it with loadModel, and restore saved sessions.`,
-      );
-    }
-    if (this.#loadAgain === null || engine.program.isLost !== true) return;
-    const { loaded, info } = await this.#loadAgain(options);
+    const again = await this.#loadAgain?.(options);
+    if (again === undefined || again === null) return;
+    const { loaded, info } = again;
     try {
       engine.checkAlive();
       if (info.fingerprint !== engine.fingerprint) {

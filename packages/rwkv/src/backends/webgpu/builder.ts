@@ -13,7 +13,8 @@ import type {
 import { createOps } from "../../ops/create-ops.ts";
 import type { Ops } from "../../ops/ops.ts";
 import type { OpCall } from "../../ops/signature.ts";
-import type { RowKind, Tensor, TensorKind } from "../../ops/tensor.ts";
+import { N_LIKELIEST } from "../../core/shortlist.ts";
+import { rowElements, type RowKind, type Tensor, type TensorKind } from "../../ops/tensor.ts";
 import { kernelCalls } from "./calls.ts";
 import { lower } from "./commands.ts";
 import { Dispatches } from "./dispatches.ts";
@@ -24,6 +25,7 @@ import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
 import type { Places } from "./operands.ts";
 import { WebgpuProgram } from "./program.ts";
 import { Rows } from "./rows.ts";
+import { Shortlists } from "./shortlists.ts";
 import { Slots } from "./slots.ts";
 import { trustKernels } from "./trust.ts";
 import { Weights } from "./weights.ts";
@@ -132,7 +134,10 @@ class WebgpuBuilder implements ProgramBuilder {
     const choice = { features: gpu.features, activations: this.#activations };
     await weights.finish();
     await weights.gather(matricesToGather(commands, places.matrixOf, weights.maxPartBytes));
+    const width = rowElements(output);
+    const shortlists = width < N_LIKELIEST ? null : new Shortlists(gpu, rows.placeOf(output), width);
     const calls = commands.flatMap((command) => kernelCalls(command, places, choice));
+    calls.push(...(shortlists?.calls ?? []));
     const dispatches = await Dispatches.create(gpu, calls, onCompiled);
     if (this.#createOracle !== null) {
       try {
@@ -151,6 +156,7 @@ class WebgpuBuilder implements ProgramBuilder {
       weights,
       slots,
       rows,
+      shortlists,
       dispatches,
       inputs: this.#tensors.filter(({ kind }) => kind === "input"),
       output,

@@ -10,15 +10,15 @@ import {
   parameterWords,
   STEP_VECTORS,
   type AssembledKernel,
+  type GridRows,
   type KernelCall,
 } from "./kernels/kernel.ts";
 import { dispatchReport, type DispatchReport } from "./report.ts";
 
-/** How many rows of each kind a step has. */
-export interface StepRows {
-  readonly token: number;
-  readonly logit: number;
-  readonly run: number;
+/** How many rows of each kind a step has: what its commands depend on. */
+export interface StepRows extends Readonly<Record<GridRows, number>> {
+  /** Words that each shortlist takes of what is read back. */
+  readonly shortlistWords: number;
 }
 
 /** Adds commands after the dispatches of a step. */
@@ -42,7 +42,8 @@ export class Dispatches {
   /** Parameters of all dispatches, then the table of the step. */
   readonly #parameters: GPUBuffer;
   readonly #table: GPUBuffer;
-  #groups: readonly GPUBindGroup[] = [];
+  /** Null for dispatches whose buffers no step has needed yet. */
+  #groups: readonly (GPUBindGroup | null)[] = [];
   #ahead: { readonly rows: StepRows; readonly commands: GPUCommandBuffer } | null = null;
 
   private constructor(gpu: Gpu, list: readonly Dispatch[], parameters: GPUBuffer, table: GPUBuffer) {
@@ -107,8 +108,10 @@ export class Dispatches {
   bind(): void {
     const { device } = this.#gpu;
     this.#ahead = null;
-    this.#groups = this.#list.map(({ call, kernel, layout, offset }) =>
-      device.createBindGroup({
+    this.#groups = this.#list.map(({ call, kernel, layout, offset }) => {
+      const buffers = kernel.bindings.flatMap(({ place }) => place.memory.buffer ?? []);
+      if (buffers.length < kernel.bindings.length) return null;
+      return device.createBindGroup({
         layout,
         entries: [
           {
@@ -116,13 +119,10 @@ export class Dispatches {
             resource: { buffer: this.#parameters, offset, size: parameterWords(call).byteLength },
           },
           { binding: 1, resource: { buffer: this.#table } },
-          ...kernel.bindings.map(({ place }, i) => ({
-            binding: 2 + i,
-            resource: { buffer: place.memory.buffer! },
-          })),
+          ...buffers.map((buffer, i) => ({ binding: 2 + i, resource: { buffer } })),
         ],
-      }),
-    );
+      });
+    });
   }
 
   /** Tells the kernels of the next `run` about its runs and rows. */
@@ -201,4 +201,8 @@ export class Dispatches {
 
 /** Whether the commands of two steps are the same. */
 export const areEqual = (a: StepRows, b: StepRows): boolean =>
-  a.token === b.token && a.logit === b.logit && a.run === b.run;
+  a.token === b.token &&
+  a.logit === b.logit &&
+  a.run === b.run &&
+  a.shortlist === b.shortlist &&
+  a.shortlistWords === b.shortlistWords;

@@ -5,11 +5,14 @@ import { decodeToF32, encodeFromF32 } from "../../core/decode.ts";
 import { byteLengthOf, DTYPES, isQuantized, type QuantDType, type WeightDType } from "../../core/dtype.ts";
 import { applyCall } from "../../ops/apply-call.ts";
 import type { Program, ProgramBuilder } from "../../ops/backend.ts";
+import { N_LIKELIEST } from "../../core/shortlist.ts";
 import { operandsOf, type OpCall } from "../../ops/signature.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 
 /** What dimensions are cut to, unless heads and blocks ask for more. */
 const LEAST_UNIT = 64;
+/** Logits that are left at least, where there are as many: more than a shortlist has. */
+const LEAST_LOGITS = 2 * N_LIKELIEST;
 /** Blocks of which the rows of a quantised matrix are made. */
 const N_BLOCKS = 8;
 
@@ -43,6 +46,12 @@ export class MiniModel {
       builder.dispose();
       throw error;
     }
+  }
+
+  /** Logits of a row. */
+  get nLogits(): number {
+    for (const [{ kind }, shape] of this.#shapes) if (kind === "output") return countOf(shape);
+    return 0;
   }
 
   /** Rows of the program's inputs. */
@@ -137,6 +146,8 @@ interface Unit {
   readonly nElements: number;
   /** Of a head; null without heads. */
   readonly headSize: number | null;
+  /** Logits of the large model. Whatever is as large is cut to `LEAST_LOGITS`. */
+  readonly nLogits: number;
 }
 
 function unitOf(calls: readonly OpCall[], tensors: readonly Tensor[]): Unit {
@@ -151,11 +162,14 @@ function unitOf(calls: readonly OpCall[], tensors: readonly Tensor[]): Unit {
   }
   // Two heads at least, so that one is told from the other.
   if (headSize !== null) nElements = leastMultiple(nElements, 2 * headSize);
-  return { nElements: nElements * Math.ceil(LEAST_UNIT / nElements), headSize };
+  const nLogits = Math.max(...tensors.filter(({ kind }) => kind === "output").map(rowElements));
+  return { nElements: nElements * Math.ceil(LEAST_UNIT / nElements), headSize, nLogits };
 }
 
-function cutShape(shape: readonly number[], { nElements, headSize }: Unit): number[] {
-  const cut = (dimension: number): number => Math.min(dimension, nElements);
+function cutShape(shape: readonly number[], { nElements, headSize, nLogits }: Unit): number[] {
+  const mostLogits = nElements * Math.ceil(LEAST_LOGITS / nElements);
+  const cut = (dimension: number): number =>
+    Math.min(dimension, dimension === nLogits ? mostLogits : nElements);
   // A state of heads.
   if (shape.length === 3) return [cut(shape[0]! * headSize!) / headSize!, shape[1]!, shape[2]!];
   return shape.map(cut);

@@ -1,16 +1,18 @@
 // A recorded model on the GPU: takes steps by writing the table of runs and the input rows, running the dispatches, and
-// reading the output back.
+// reading back what the runs ask for.
 
 import { UsageError } from "../../core/errors.ts";
 import type { Program, Run, StepOptions } from "../../ops/backend.ts";
+import { N_LIKELIEST } from "../../core/shortlist.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { areEqual, type AddCommands, type Dispatches, type StepRows } from "./dispatches.ts";
 import type { Gpu } from "./gpu.ts";
-import { USAGE } from "./usage.ts";
-import { Memory } from "./memory.ts";
 import type { DispatchReport } from "./report.ts";
 import type { Rows } from "./rows.ts";
+import type { Shortlists } from "./shortlists.ts";
 import type { Slots } from "./slots.ts";
+import { StepOutput } from "./step-output.ts";
+import { blocksOf, countRows, stepTable } from "./step-table.ts";
 import type { Weights } from "./weights.ts";
 
 export interface Recording {
@@ -18,6 +20,8 @@ export interface Recording {
   readonly weights: Weights;
   readonly slots: Slots;
   readonly rows: Rows;
+  /** Null if there are too few logits for them. */
+  readonly shortlists: Shortlists | null;
   readonly dispatches: Dispatches;
   readonly inputs: readonly Tensor[];
   readonly output: Tensor;
@@ -28,6 +32,7 @@ export class WebgpuProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
+  readonly hasShortlists: boolean;
   /** What each dispatch of a step in decode computes, in order. */
   readonly dispatchReport: readonly DispatchReport[];
   #recording: Recording | null;
@@ -38,25 +43,28 @@ export class WebgpuProgram implements Program {
   #turn: Promise<void> = Promise.resolve();
   /** Calls that work on the device or wait to. */
   #nCalls = 0;
-  /** What the output is read through. */
-  readonly #staging = new Memory("staging");
-  #stagingBytes = 0;
+  readonly #output: StepOutput;
   #lastRows: StepRows | null = null;
   /** Settles when the last step that returned nothing is done. */
   #pending: Promise<void> = Promise.resolve();
-  /** Kept between steps, grown to the most logits asked for. */
-  #logits = new Float32Array(0);
 
   constructor(recording: Recording) {
     this.#recording = recording;
     this.weightByteLength = recording.weights.byteLength;
     this.stateElements = recording.slots.nElements;
     this.maxRows = recording.maxRows;
+    this.hasShortlists = recording.shortlists !== null;
+    const { gpu, rows, output, shortlists } = recording;
+    const { memory } = rows.placeOf(output);
+    this.#output = new StepOutput(gpu, memory, rowElements(output), shortlists?.result ?? null);
     this.dispatchReport = recording.dispatches.report;
   }
 
   createSlot(copyOf?: number): number {
-    return this.#alive().slots.create(copyOf);
+    const { slots, shortlists } = this.#alive();
+    const slot = slots.create(copyOf);
+    if (copyOf !== undefined) shortlists?.kept.copy(slot, copyOf);
+    return slot;
   }
 
   get isLost(): boolean {
@@ -64,15 +72,23 @@ export class WebgpuProgram implements Program {
   }
 
   releaseSlot(slot: number): void {
-    this.#open().slots.release(slot);
+    const { slots, shortlists } = this.#open();
+    slots.release(slot);
+    shortlists?.kept.release(slot);
   }
 
   async resetSlot(slot: number): Promise<void> {
-    await this.#inTurn(({ slots }) => slots.reset(slot));
+    await this.#inTurn(async ({ slots, shortlists }) => {
+      await slots.reset(slot);
+      shortlists?.kept.forget(slot);
+    });
   }
 
   async copySlot(to: number, from: number): Promise<void> {
-    await this.#inTurn(({ slots }) => slots.copy(to, from));
+    await this.#inTurn(async ({ slots, shortlists }) => {
+      await slots.copy(to, from);
+      shortlists?.kept.copy(to, from);
+    });
   }
 
   async readSlot(slot: number): Promise<Float32Array> {
@@ -80,14 +96,17 @@ export class WebgpuProgram implements Program {
   }
 
   async writeSlot(slot: number, values: Float32Array): Promise<void> {
-    const { slots } = this.#alive();
+    const { slots, shortlists } = this.#alive();
     if (values.length !== slots.nElements) {
       throw new UsageError(
         `the state of slot ${slot} has ${slots.nElements} elements, but ${values.length} were given.`,
       );
     }
     const copy = values.slice(); // the caller may change its own while this waits
-    await this.#inTurn(() => slots.write(slot, copy));
+    await this.#inTurn(async () => {
+      await slots.write(slot, copy);
+      shortlists?.kept.forget(slot);
+    });
   }
 
   zeroInputs(): null {
@@ -105,33 +124,48 @@ export class WebgpuProgram implements Program {
       throw new UsageError("a step of this program is in progress; await it before the next.");
     }
     options?.signal?.throwIfAborted();
-    const rows = this.#countRows(runs);
+    const rows = countRows(runs, this.maxRows);
     this.#checkInputs(recording, inputs, rows.token);
-    const { slots, dispatches } = recording;
+    const { slots, shortlists, dispatches } = recording;
+    this.#checkShortlists(recording, runs, rows);
     const blocks = blocksOf(slots, runs);
+    const slotsWithShortlists = runs.flatMap(({ slot, shortlist }) => (shortlist === undefined ? [] : slot));
+    const keptRows = shortlists?.kept.beginStep(slotsWithShortlists) ?? [];
     this.#isStepping = true;
     slots.beginStep(new Set(blocks));
     try {
       return await this.#inTurn(async () => {
-        await this.#prepare(recording, runs, rows);
+        await this.#prepare(recording, runs, rows, keptRows);
         dispatches.writeTable(stepTable(runs, blocks, rows));
         this.#writeInputs(recording, inputs);
-        const output = recording.rows.placeOf(recording.output).memory.buffer!;
-        const outputBytes = 4 * rows.logit * rowElements(recording.output);
-        const finish: AddCommands = (encoder) => {
-          if (outputBytes > 0) encoder.copyBufferToBuffer(output, 0, this.#staging.buffer!, 0, outputBytes);
-        };
+        shortlists?.write(runs, rows, keptRows);
+        for (const { slot } of runs) shortlists?.kept.forget(slot);
+        const finish: AddCommands = (encoder) => this.#output.addCopies(encoder, rows);
         await dispatches.run(rows, finish, options?.signal);
         // A step like the one before it, as in decode, is followed by another like it.
         const isLikeLast = this.#lastRows !== null && areEqual(this.#lastRows, rows);
         this.#lastRows = rows;
         if (isLikeLast) dispatches.encodeAhead(rows, finish);
-        return this.#readLogits(recording, outputBytes / 4);
+        if (rows.logit === 0) await this.#passOn(recording);
+        const output = await this.#output.read(runs, rows);
+        for (const slot of slotsWithShortlists) shortlists?.kept.keep(slot);
+        return output;
       });
     } finally {
       this.#isStepping = false;
       slots.endStep();
+      shortlists?.kept.endStep();
     }
+  }
+
+  async readLogits(slot: number): Promise<Float32Array> {
+    return this.#inTurn(({ slots, shortlists }) => {
+      slots.blockOf(slot); // refuses what is no slot
+      if (shortlists !== null) return shortlists.kept.read(slot);
+      throw new UsageError(
+        `this program has too few logits for shortlists, and so it keeps none; read them from a step.`,
+      );
+    });
   }
 
   dispose(): void {
@@ -143,10 +177,8 @@ export class WebgpuProgram implements Program {
     else this.#free(recording);
   }
 
-  #free({ gpu, weights, slots, rows, dispatches }: Recording): void {
-    for (const part of [weights, slots, rows, dispatches]) part.dispose();
-    this.#staging.dispose(gpu);
-    this.#logits = new Float32Array(0);
+  #free({ weights, slots, rows, shortlists, dispatches }: Recording): void {
+    for (const part of [weights, slots, rows, shortlists, dispatches, this.#output]) part?.dispose();
   }
 
   /** Waits for the calls before: whatever replaces buffers must not do so in the middle of a step. */
@@ -172,37 +204,30 @@ export class WebgpuProgram implements Program {
     return recording;
   }
 
-  async #prepare(recording: Recording, runs: readonly Run[], nRows: StepRows): Promise<void> {
-    const { gpu, slots, rows, dispatches, output } = recording;
+  async #prepare(
+    recording: Recording,
+    runs: readonly Run[],
+    nRows: StepRows,
+    keptRows: readonly number[],
+  ): Promise<void> {
+    const { slots, rows, shortlists, dispatches } = recording;
     await slots.prepare(runs.map(({ slot }) => slot));
     if (await rows.reserve(nRows.token, nRows.logit)) this.#boundAt = null;
-    const bytes = 4 * nRows.logit * rowElements(output);
-    if (bytes > this.#stagingBytes) {
-      const usage = USAGE.copyDst | USAGE.mapRead;
-      this.#staging.replace(
-        gpu,
-        await gpu.allocating("reading the output", () => gpu.createBuffer("staging", bytes, usage)),
-      );
-      this.#stagingBytes = bytes;
-    }
+    if (await shortlists?.reserve(nRows.shortlist, keptRows)) this.#boundAt = null;
+    await this.#output.reserve(nRows);
     if (this.#boundAt !== slots.nReplaced) dispatches.bind();
     this.#boundAt = slots.nReplaced;
   }
 
-  #countRows(runs: readonly Run[]): StepRows {
-    let token = 0;
-    let logit = 0;
-    for (const { slot, nRows, logits } of runs) {
-      if (!Number.isSafeInteger(nRows) || nRows < 1) {
-        throw new UsageError(`the run of slot ${slot} has ${nRows} rows; give at least 1.`);
-      }
-      token += nRows;
-      if (logits !== "none") logit += logits === "all" ? nRows : 1;
+  #checkShortlists({ shortlists, output }: Recording, runs: readonly Run[], { shortlist }: StepRows): void {
+    if (shortlist === 0) return;
+    if (shortlists !== null) {
+      shortlists.check(runs);
+      return;
     }
-    if (token < 1 || token > this.maxRows) {
-      throw new UsageError(`a step of this program has 1 to ${this.maxRows} rows, but ${token} were given.`);
-    }
-    return { token, logit, run: runs.length };
+    throw new UsageError(
+      `a shortlist has ${N_LIKELIEST} tokens, but this program has ${rowElements(output)} logits in all; ask for all of them.`,
+    );
   }
 
   #checkInputs({ inputs: tensors }: Recording, inputs: readonly Float32Array[], nTokens: number): void {
@@ -227,54 +252,11 @@ export class WebgpuProgram implements Program {
     });
   }
 
-  async #readLogits({ gpu }: Recording, nElements: number): Promise<Float32Array> {
-    if (nElements === 0) {
-      // The caller prepares the next step while the GPU is busy with this one, but not the one after it.
-      const before = this.#pending;
-      this.#pending = gpu.done();
-      this.#pending.catch(() => undefined); // whoever works on the program next hears of it
-      await before;
-      return new Float32Array(0);
-    }
-    if (this.#logits.length < nElements) this.#logits = new Float32Array(nElements);
-    const logits = this.#logits.subarray(0, nElements);
-    await gpu.read(this.#staging.buffer!, logits);
-    return logits;
+  /** Lets the caller prepare the next step while the GPU is busy with this one, but not the one after it. */
+  async #passOn({ gpu }: Recording): Promise<void> {
+    const before = this.#pending;
+    this.#pending = gpu.done();
+    this.#pending.catch(() => undefined); // whoever works on the program next hears of it
+    await before;
   }
-}
-
-/** The block of each run's slot. */
-function blocksOf(slots: Slots, runs: readonly Run[]): number[] {
-  const seen = new Set<number>();
-  return runs.map(({ slot }) => {
-    if (seen.has(slot)) {
-      throw new UsageError(`slot ${slot} has two runs in one step; give them one after the other.`);
-    }
-    seen.add(slot);
-    return slots.blockOf(slot);
-  });
-}
-
-/** The words that kernels/kernel.ts describes. */
-function stepTable(
-  runs: readonly Run[],
-  blocks: readonly number[],
-  rows: StepRows,
-): Uint32Array<ArrayBuffer> {
-  const rowRunsAt = runs.length;
-  const wantedAt = rowRunsAt + Math.ceil(rows.token / 4);
-  const words = new Uint32Array(4 * (1 + wantedAt + Math.ceil(rows.logit / 4)));
-  words.set([rows.token, rows.logit, rowRunsAt, wantedAt]);
-  let row = 0;
-  let logit = 4 * (1 + wantedAt);
-  runs.forEach(({ nRows, logits }, i) => {
-    words.set([row, nRows, blocks[i]!], 4 * (1 + i));
-    const end = row + nRows;
-    const firstLogit = logits === "none" ? end : logits === "last" ? end - 1 : row;
-    for (; row < end; row++) {
-      words[4 * (1 + rowRunsAt) + row] = i;
-      if (row >= firstLogit) words[logit++] = row;
-    }
-  });
-  return words;
 }

@@ -8,6 +8,7 @@ import type { OpCall } from "../../ops/signature.ts";
 import type { Gpu } from "./gpu.ts";
 import { assemble, type KernelCall } from "./kernels/kernel.ts";
 import { MiniModel } from "./mini-model.ts";
+import { shortlistError } from "./shortlist-check.ts";
 
 /** What has come out of it for an adapter; its device may be opened more than once. */
 export interface Verdict {
@@ -90,6 +91,7 @@ async function compare(
         }
       }
     }
+    if (own.hasShortlists === true) return await shortlistError(own, model.inputs(1), model.nLogits);
     return null;
   } finally {
     for (const program of programs) program.dispose();

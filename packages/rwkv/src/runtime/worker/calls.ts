@@ -11,18 +11,35 @@ import type { ModelInfo } from "../model.ts";
 import type { LoadProgress } from "../progress.ts";
 import type { FileMessage } from "./files.ts";
 
-/** What the worker answers. Slots have the page's numbers. */
+/** A slot of a program, as the page numbers both. */
+export interface SlotOf {
+  /** Of `ProgramFacts`. */
+  readonly program: number;
+  readonly slot: number;
+}
+
+/** What the worker answers. */
 export interface EngineCalls {
   /** Once, before all others. */
   load: { takes: LoadRequest; gives: LoadReply };
-  createSlot: { takes: { readonly slot: number; readonly copyOf: number | undefined }; gives: undefined };
-  releaseSlot: { takes: number; gives: undefined };
-  resetSlot: { takes: number; gives: undefined };
-  copySlot: { takes: { readonly to: number; readonly from: number }; gives: undefined };
-  readSlot: { takes: number; gives: Float32Array };
-  writeSlot: { takes: { readonly slot: number; readonly values: Float32Array }; gives: undefined };
+  /** Loads the model again, as another program; null if the device of the program is there. Only if it `canBeLost`. */
+  reload: { takes: { readonly program: number; readonly wantsProgress: boolean }; gives: LoadReply | null };
+  /** Frees a program of several. The last one goes with the worker. */
+  dispose: { takes: number; gives: undefined };
+  createSlot: { takes: SlotOf & { readonly copyOf: number | undefined }; gives: undefined };
+  releaseSlot: { takes: SlotOf; gives: undefined };
+  resetSlot: { takes: SlotOf; gives: undefined };
+  /** `slot` is where it goes. */
+  copySlot: { takes: SlotOf & { readonly from: number }; gives: undefined };
+  readSlot: { takes: SlotOf; gives: Float32Array };
+  writeSlot: { takes: SlotOf & { readonly values: Float32Array }; gives: undefined };
+  readLogits: { takes: SlotOf; gives: Float32Array };
   step: {
-    takes: { readonly runs: readonly Run[]; readonly inputs: readonly Float32Array[] };
+    takes: {
+      readonly program: number;
+      readonly runs: readonly Run[];
+      readonly inputs: readonly Float32Array[];
+    };
     gives: { readonly logits: Float32Array; readonly zeroInputs: ZeroInputs | null };
   };
 }
@@ -36,6 +53,8 @@ export interface PageCalls {
     gives: Uint8Array;
   };
   closeSource: { takes: number; gives: undefined };
+  /** Told of a program before the first error that comes of its loss. */
+  lost: { takes: number; gives: undefined };
 }
 
 /** Options that are plain values. */
@@ -70,6 +89,10 @@ export interface LoadReply {
 }
 
 export interface ProgramFacts {
+  /** Tells it from other programs of this worker. */
+  readonly number: number;
+  readonly canBeLost: boolean;
+  readonly hasShortlists: boolean;
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;

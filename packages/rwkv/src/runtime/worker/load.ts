@@ -1,6 +1,6 @@
 // The page's side of a model in a worker: the worker loads it, the page makes a model of what comes back.
 
-import { UnsupportedError } from "../../core/errors.ts";
+import { UnsupportedError, UsageError } from "../../core/errors.ts";
 import { SILENT_LOGGER } from "../../core/logger.ts";
 import type { Platform } from "../../core/platform.ts";
 import { portOf, type EngineWorker, type Port } from "../../core/port.ts";
@@ -9,9 +9,10 @@ import { embeddingTable, positionTable } from "../../model/embedding.ts";
 import { createByteTokenizer } from "../../tokenizer/bytes.ts";
 import { openTokenizer } from "../../tokenizer/open.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import { Engine } from "../engine.ts";
+import { Engine, free } from "../engine.ts";
 import type { LoadOptions } from "../load.ts";
-import { Model } from "../model.ts";
+import { Model, type LoadAgain, type ReloadOptions } from "../model.ts";
+import type { LoadProgress } from "../progress.ts";
 import type { FileSource } from "../source.ts";
 import { checkFits, isTokenizer } from "../tokenizer.ts";
 import { Channel } from "./channel.ts";
@@ -35,24 +36,50 @@ export async function loadInWorker(
   const ownTokenizer = hasOwn ? tokenizer : null;
   const tokenizerFile = hasOwn ? null : tokenizer;
   const sources = new SharedSources();
-  const failing = new AbortController();
-  const ending = signal === undefined ? failing.signal : AbortSignal.any([signal, failing.signal]);
+  const hearing = new Hearing();
   const channel = new Channel<EngineCalls, PageCalls>(startEngine(platform, worker), {
     ...sources.handlers,
     progress: (progress) => {
-      try {
-        onProgress?.(progress);
-      } catch (error) {
-        failing.abort(error);
-      }
+      hearing.hear(progress);
       return { value: undefined };
     },
     log: ({ level, message }) => {
       logger[level](message);
       return { value: undefined };
     },
+    lost: (number) => {
+      programs.get(number)?.lose();
+      return { value: undefined };
+    },
   });
+  /** What the page has of the worker's programs: one, or two while the model is loaded again. */
+  const programs = new Map<number, WorkerProgram>();
+  const received = (reply: LoadReply): LoadedProgram => {
+    const { number } = reply.program;
+    const program = new WorkerProgram(channel, reply.program, () => {
+      programs.delete(number);
+      if (programs.size > 0) channel.tell("dispose", number);
+      else channel.close(new UsageError("The model has been disposed. Load it again to go on."));
+    });
+    programs.set(number, program);
+    return loadedProgram(reply, program);
+  };
+  const loadAgain: LoadAgain = async (again) => {
+    const ending = hearing.begin(again);
+    const [program] = programs.keys();
+    const wantsProgress = again.onProgress !== undefined;
+    const reply = await channel.call("reload", { program: program!, wantsProgress }, { signal: ending });
+    if (reply === null) return null;
+    const loaded = received(reply);
+    // The worker may have been done before it heard.
+    if (ending.aborted) {
+      free(loaded);
+      throw ending.reason;
+    }
+    return { loaded, info: reply.info };
+  };
   try {
+    const ending = hearing.begin({ signal, onProgress });
     const reply = await channel.call(
       "load",
       {
@@ -67,20 +94,37 @@ export async function loadInWorker(
       },
       { signal: ending },
     );
-    // The worker may have been done before it heard.
-    ending.throwIfAborted();
+    ending.throwIfAborted(); // for the same reason
     const { info } = reply;
     if (ownTokenizer !== null) checkFits(ownTokenizer, info.name, reply.config.nVocab);
     const engine = new Engine({
       name: info.name,
-      loaded: loadedProgram(reply, new WorkerProgram(channel, reply.program)),
+      loaded: received(reply),
       fingerprint: info.fingerprint,
       tokenizer: ownTokenizer ?? (await receivedTokenizer(reply)),
     });
-    return new Model(engine, info, reply.chatTemplate, platform, null);
+    return new Model(engine, info, reply.chatTemplate, platform, loadAgain);
   } catch (error) {
     channel.close(new Error("The model was not loaded.", { cause: error }));
     throw error;
+  }
+}
+
+/** Who hears of the progress of the load that goes on. */
+class Hearing {
+  hear: (progress: LoadProgress) => void = () => undefined;
+
+  /** The signal that ends the load: that of the options, or of a failure of `onProgress`. */
+  begin({ signal, onProgress }: ReloadOptions): AbortSignal {
+    const failing = new AbortController();
+    this.hear = (progress) => {
+      try {
+        onProgress?.(progress);
+      } catch (error) {
+        failing.abort(error);
+      }
+    };
+    return signal === undefined ? failing.signal : AbortSignal.any([signal, failing.signal]);
   }
 }
 

@@ -4,29 +4,48 @@
 import { UsageError } from "../../core/errors.ts";
 import type { Program, Run, StepOptions, ZeroInputs } from "../../ops/backend.ts";
 import type { Channel } from "./channel.ts";
-import type { EngineCalls, PageCalls, ProgramFacts } from "./calls.ts";
+import type { EngineCalls, PageCalls, ProgramFacts, SlotOf } from "./calls.ts";
 
 export class WorkerProgram implements Program {
   readonly weightByteLength: number;
   readonly stateElements: number;
   readonly maxRows: number;
+  readonly hasShortlists: boolean;
   readonly #channel: Channel<EngineCalls, PageCalls>;
+  readonly #number: number;
+  readonly #free: () => void;
   readonly #slots = new Map<number, Promise<void>>();
   #nSlots = 0;
   #zeroInputs: ZeroInputs | null;
+  #isLost: boolean | undefined;
 
-  constructor(channel: Channel<EngineCalls, PageCalls>, facts: ProgramFacts) {
+  /** @param free - has the worker free it */
+  constructor(channel: Channel<EngineCalls, PageCalls>, facts: ProgramFacts, free: () => void) {
     this.#channel = channel;
+    this.#number = facts.number;
+    this.#free = free;
     this.weightByteLength = facts.weightByteLength;
     this.stateElements = facts.stateElements;
     this.maxRows = facts.maxRows;
+    this.hasShortlists = facts.hasShortlists;
     this.#zeroInputs = facts.zeroInputs;
+    this.#isLost = facts.canBeLost ? false : undefined;
+  }
+
+  /** As far as the worker has told. */
+  get isLost(): boolean | undefined {
+    return this.#isLost;
+  }
+
+  /** To be called when the worker tells of the loss. */
+  lose(): void {
+    this.#isLost = true;
   }
 
   createSlot(copyOf?: number): number {
     if (copyOf !== undefined) void this.#created(copyOf);
     const slot = this.#nSlots++;
-    const created = this.#channel.call("createSlot", { slot, copyOf });
+    const created = this.#channel.call("createSlot", { ...this.#at(slot), copyOf });
     // Whoever does not wait for it hears of a failure from the next call.
     created.catch(() => undefined);
     this.#slots.set(slot, created);
@@ -40,24 +59,24 @@ export class WorkerProgram implements Program {
   releaseSlot(slot: number): void {
     void this.#created(slot);
     this.#slots.delete(slot);
-    this.#channel.tell("releaseSlot", slot);
+    this.#channel.tell("releaseSlot", this.#at(slot));
   }
 
   resetSlot(slot: number): Promise<void> {
-    return this.#channel.call("resetSlot", slot);
+    return this.#channel.call("resetSlot", this.#at(slot));
   }
 
   copySlot(to: number, from: number): Promise<void> {
-    return this.#channel.call("copySlot", { to, from });
+    return this.#channel.call("copySlot", { ...this.#at(to), from });
   }
 
   readSlot(slot: number): Promise<Float32Array> {
-    return this.#channel.call("readSlot", slot);
+    return this.#channel.call("readSlot", this.#at(slot));
   }
 
   writeSlot(slot: number, values: Float32Array): Promise<void> {
     const copy = values.slice();
-    return this.#channel.call("writeSlot", { slot, values: copy }, { transfer: [copy.buffer] });
+    return this.#channel.call("writeSlot", { ...this.#at(slot), values: copy }, { transfer: [copy.buffer] });
   }
 
   async step(
@@ -69,20 +88,28 @@ export class WorkerProgram implements Program {
     const transfer = copies.map(({ buffer }) => buffer);
     const { logits, zeroInputs } = await this.#channel.call(
       "step",
-      { runs, inputs: copies },
+      { program: this.#number, runs, inputs: copies },
       { signal, transfer },
     );
     this.#zeroInputs = zeroInputs;
     return logits;
   }
 
+  readLogits(slot: number): Promise<Float32Array> {
+    return this.#channel.call("readLogits", this.#at(slot));
+  }
+
   zeroInputs(): ZeroInputs | null {
     return this.#zeroInputs;
   }
 
-  /** Ends the worker, and with it everything it holds. */
+  /** The worker ends with its last program. */
   dispose(): void {
-    this.#channel.close(new UsageError("The model has been disposed. Load it again to go on."));
+    this.#free();
+  }
+
+  #at(slot: number): SlotOf {
+    return { program: this.#number, slot };
   }
 
   #created(slot: number): Promise<void> {

@@ -1,74 +1,89 @@
 // The worker's side: an engine that does what the page asks, slot by slot and step by step.
 
+import { UsageError } from "../../core/errors.ts";
 import type { Logger } from "../../core/logger.ts";
 import type { Platform } from "../../core/platform.ts";
 import type { Port } from "../../core/port.ts";
-import type { LoadedProgram } from "../../model/load.ts";
 import type { Program } from "../../ops/backend.ts";
 import { loadParts, type LoadedParts } from "../load.ts";
 import { fileOf } from "../tokenizer.ts";
 import { Channel, type Answer } from "./channel.ts";
 import type { EngineCalls, LoadReply, LoadRequest, PageCalls, ProgramFacts } from "./calls.ts";
 import { receivedFile } from "./files.ts";
+import { ServedProgram } from "./served-program.ts";
 
-/** A slot of the program, or why there is none. */
-type Slot = { readonly number: number } | { readonly error: unknown };
-
-/** Serves one engine to whoever is at the other end, until that ends this thread. */
+/** Serves one model to whoever is at the other end, until that ends this thread. */
 export function serveEngine(platform: Platform, port: Port): void {
-  let program: Program;
-  const slots = new Map<number, Slot>();
-  const slotOf = (slot: number): number => {
-    const found = slots.get(slot)!;
-    if ("error" in found) throw found.error;
-    return found.number;
+  const programs = new Map<number, ServedProgram>();
+  let nPrograms = 0;
+  /** What to load again; null where the device cannot be lost. */
+  let request: LoadRequest | null = null;
+
+  const serve = (parts: LoadedParts): Answer<LoadReply> => {
+    const number = nPrograms++;
+    programs.set(number, new ServedProgram(parts.loaded.program));
+    return loadReply(parts, number);
+  };
+
+  /** Lets a program do what is asked of it. The page hears of its loss before the error that comes of it. */
+  const on = async <Value>(
+    number: number,
+    work: (served: ServedProgram) => Value | Promise<Value>,
+  ): Promise<Value> => {
+    const served = programs.get(number);
+    if (served === undefined) {
+      throw new UsageError("the program was disposed: the model has been reloaded since.");
+    }
+    try {
+      return await work(served);
+    } catch (error) {
+      if (programs.has(number) && served.program.isLost === true) channel.tell("lost", number);
+      throw error;
+    }
+  };
+  const done = async (
+    number: number,
+    work: (served: ServedProgram) => void | Promise<void>,
+  ): Promise<Answer<undefined>> => {
+    await on(number, work);
+    return { value: undefined };
   };
 
   const channel: Channel<PageCalls, EngineCalls> = new Channel<PageCalls, EngineCalls>(port, {
-    async load(request, signal) {
-      const parts = await load(platform, channel, request, signal);
-      ({ program } = parts.loaded);
-      return loadReply(parts);
+    async load(asked, signal) {
+      const parts = await load(platform, channel, asked, signal);
+      // A file in memory must not be kept where it is not needed again.
+      if (parts.loaded.program.isLost !== undefined) request = asked;
+      return serve(parts);
     },
-    createSlot({ slot, copyOf }) {
-      try {
-        slots.set(slot, { number: program.createSlot(copyOf === undefined ? undefined : slotOf(copyOf)) });
-      } catch (error) {
-        slots.set(slot, { error });
-        throw error;
-      }
-      return DONE;
-    },
-    releaseSlot(slot) {
-      const found = slots.get(slot)!;
-      slots.delete(slot);
-      if ("number" in found) program.releaseSlot(found.number);
-      return DONE;
-    },
-    async resetSlot(slot) {
-      await program.resetSlot(slotOf(slot));
-      return DONE;
-    },
-    async copySlot({ to, from }) {
-      await program.copySlot(slotOf(to), slotOf(from));
-      return DONE;
-    },
-    async readSlot(slot) {
-      return moved(await program.readSlot(slotOf(slot)));
-    },
-    async writeSlot({ slot, values }) {
-      await program.writeSlot(slotOf(slot), values);
-      return DONE;
-    },
-    async step({ runs, inputs }, signal) {
-      const own = runs.map((run) => ({ ...run, slot: slotOf(run.slot) }));
-      const logits = (await program.step(own, inputs, { signal })).slice();
-      return { value: { logits, zeroInputs: program.zeroInputs() }, transfer: [logits.buffer] };
-    },
+    reload: ({ program, wantsProgress }, signal) =>
+      on<Answer<LoadReply | null>>(program, async (served) => {
+        if (request === null || served.program.isLost !== true) return { value: null };
+        return serve(await load(platform, channel, { ...request, tokenizer: null, wantsProgress }, signal));
+      }),
+    dispose: (program) =>
+      done(program, (served) => {
+        programs.delete(program);
+        served.program.dispose();
+      }),
+    createSlot: ({ program, slot, copyOf }) => done(program, (served) => served.createSlot(slot, copyOf)),
+    releaseSlot: ({ program, slot }) => done(program, (served) => served.releaseSlot(slot)),
+    resetSlot: ({ program, slot }) =>
+      done(program, (served) => served.program.resetSlot(served.slotOf(slot))),
+    copySlot: ({ program, slot, from }) =>
+      done(program, (served) => served.program.copySlot(served.slotOf(slot), served.slotOf(from))),
+    readSlot: ({ program, slot }) =>
+      on(program, async (served) => moved(await served.program.readSlot(served.slotOf(slot)))),
+    writeSlot: ({ program, slot, values }) =>
+      done(program, (served) => served.program.writeSlot(served.slotOf(slot), values)),
+    readLogits: ({ program, slot }) => on(program, async (served) => moved(await served.readLogits(slot))),
+    step: ({ program, runs, inputs }, signal) =>
+      on(program, async (served) => {
+        const logits = await served.step(runs, inputs, { signal });
+        return { value: { logits, zeroInputs: served.program.zeroInputs() }, transfer: [logits.buffer] };
+      }),
   });
 }
-
-const DONE: Answer<undefined> = { value: undefined };
 
 /** Memory that nobody here needs any longer. */
 function moved(values: Float32Array): Answer<Float32Array> {
@@ -93,7 +108,10 @@ function load(
 }
 
 /** What the page makes a model of. The tables of rows move over to it. */
-function loadReply({ loaded, tokenizer, info, chatTemplate }: LoadedParts): Answer<LoadReply> {
+function loadReply(
+  { loaded, tokenizer, info, chatTemplate }: LoadedParts,
+  number: number,
+): Answer<LoadReply> {
   const { config, inputWidths, initialState, embedding, positions, program } = loaded;
   // Only files of a local disk are looked up row by row, and a worker has none.
   const bytes = embedding.bytes!;
@@ -110,12 +128,20 @@ function loadReply({ loaded, tokenizer, info, chatTemplate }: LoadedParts): Answ
       initialState,
       embedding: { dtype: embedding.dtype, bytes },
       positions: positions && { columns: positions.columns, rows: positions.rows },
-      program: factsOf(program),
+      program: factsOf(program, number),
     },
   };
 }
 
-function factsOf(program: LoadedProgram["program"]): ProgramFacts {
-  const { weightByteLength, stateElements, maxRows } = program;
-  return { weightByteLength, stateElements, maxRows, zeroInputs: program.zeroInputs() };
+function factsOf(program: Program, number: number): ProgramFacts {
+  const { weightByteLength, stateElements, maxRows, isLost, hasShortlists = false } = program;
+  return {
+    number,
+    canBeLost: isLost !== undefined,
+    hasShortlists,
+    weightByteLength,
+    stateElements,
+    maxRows,
+    zeroInputs: program.zeroInputs(),
+  };
 }

@@ -25,7 +25,7 @@ export interface KernelScalar {
 }
 
 /** Of what a dispatch has one workgroup or more in its second dimension. */
-export type GridRows = "token" | "logit" | "run";
+export type GridRows = "token" | "logit" | "run" | "shortlist";
 
 /** A text, and the steps that it is for. */
 export interface KernelVariant {
