@@ -23,11 +23,13 @@ export class Drawing {
    * @throws UsageError where the sampler throws it, DeviceError if the device fails
    */
   async next(): Promise<number> {
-    const { engine } = this.#sequence;
-    const token = this.#nWait > 0 ? null : await this.#fromShortlist();
-    if (token !== null) return token;
-    this.#nWait -= 1;
-    return this.#sampler.sample(engine.usedLogits((await this.#sequence.settle())!));
+    if (this.#nWait > 0) this.#nWait -= 1;
+    else {
+      const token = await this.#fromShortlist();
+      if (token !== null) return token;
+    }
+    const logits = await this.#sequence.settle();
+    return this.#sampler.sample(this.#sequence.engine.usedLogits(logits!));
   }
 
   /** Null if a shortlist will not do. */
