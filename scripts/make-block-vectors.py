@@ -165,8 +165,19 @@ def q4(b):
 NF4_LEVELS = np.array([-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127], f32)
 
 
+SF4_LEVELS = np.array([-127, -80, -58, -42, -30, -19, -10, 0, 8, 17, 26, 36, 48, 62, 83, 127], f32)
+
+
+def levels(table, b):
+    return half(b, 0) * table[np.concatenate([b[2:34] & 15, b[2:34] >> 4])]
+
+
 def nf4(b):
-    return half(b, 0) * NF4_LEVELS[np.concatenate([b[2:34] & 15, b[2:34] >> 4])]
+    return levels(NF4_LEVELS, b)
+
+
+def sf4(b):
+    return levels(SF4_LEVELS, b)
 
 
 # name, decoder, bytes of a block, addresses of the f16 fields
@@ -184,6 +195,7 @@ TYPES = [
     ("q8", q8, 66, [0]),
     ("q4", q4, 36, [0, 2]),
     ("nf4", nf4, 34, [0]),
+    ("sf4", sf4, 34, [0]),
 ]
 
 

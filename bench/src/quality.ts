@@ -28,6 +28,8 @@ const STORED: readonly Pick<QuantizeOptions, "dtype" | "policy">[] = [
   { dtype: "q4", policy: "*=q4" },
   { dtype: "nf4" },
   { dtype: "nf4", policy: "*=nf4" },
+  { dtype: "sf4" },
+  { dtype: "sf4", policy: "*=sf4" },
 ];
 
 /** Rounded here, all matrices alike, and computed in f32. */

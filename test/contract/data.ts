@@ -73,6 +73,7 @@ const SCALES = {
   q8: { offsets: [0], most: 128 },
   q4: { offsets: [0, 2], most: 15 },
   nf4: { offsets: [0], most: 127 },
+  sf4: { offsets: [0], most: 127 },
 } as const;
 
 /** Every weight type but f64, which is f32 by the time it reaches a device (model/values.ts). */

@@ -81,7 +81,7 @@ async function logitsOf(
 }
 
 describe.each(VERSIONS)("RWKV %s", (version) => {
-  test.each(["f32", "f16", "bf16", "q8", "q8_0", "q4", "nf4"] as const)(
+  test.each(["f32", "f16", "bf16", "q8", "q8_0", "q4", "nf4", "sf4"] as const)(
     "packed in %s gives the bits that encoding at load gives",
     async (dtype) => {
       const weights = weightsOf(version);
@@ -109,7 +109,7 @@ describe.each(VERSIONS)("RWKV %s", (version) => {
 });
 
 describe.each(BACKENDS)("$name", (backend) => {
-  test.each(["f16", "q8", "q4", "nf4"] as const)("takes every layout of %s", async (dtype) => {
+  test.each(["f16", "q8", "q4", "nf4", "sf4"] as const)("takes every layout of %s", async (dtype) => {
     const weights = weightsOf("7");
     const wanted = await logitsOf(weights, dtype, backend);
     const packed = await pack(weights, { dtype });
@@ -153,13 +153,16 @@ test("applied decays, a tuned state and divided weights go along", async () => {
   expect(await logitsOf(again)).toEqual(await logitsOf(weights));
 });
 
-test("converting a packed model writes its matrices in f16 where a format lacks the type", async () => {
-  const packed = canonicalWeights(await pack(weightsOf("7"), { dtype: "q4" }));
-  const official = officialTensors(packed, null).find(({ name }) => name === "blocks.0.ffn.value.weight");
-  expect(official).toMatchObject({ dtype: "f16", shape: [64, 128] });
-  const gguf = ggufTensors(packed, null).find(({ name }) => name === "output.weight");
-  expect(gguf).toMatchObject({ dtype: "f16", shape: [20, 64] });
-});
+test.each(["q8", "q4", "nf4", "sf4"] as const)(
+  "converting a model packed in %s writes f16",
+  async (dtype) => {
+    const packed = canonicalWeights(await pack(weightsOf("7"), { dtype, policy: `*=${dtype}` }));
+    const official = officialTensors(packed, null).find(({ name }) => name === "blocks.0.ffn.value.weight");
+    expect(official).toMatchObject({ dtype: "f16", shape: [64, 128] });
+    const gguf = ggufTensors(packed, null).find(({ name }) => name === "output.weight");
+    expect(gguf).toMatchObject({ dtype: "f16", shape: [20, 64] });
+  },
+);
 
 describe("a policy", () => {
   const { tensors } = weightsOf("7");

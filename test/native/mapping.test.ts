@@ -125,7 +125,7 @@ describe.skipIf(NATIVE.length === 0)("mapped weights", () => {
     }
   });
 
-  test.each(["f16", "q8", "q4", "nf4"] as const)(
+  test.each(["f16", "q8", "q4", "nf4", "sf4"] as const)(
     "of a packed model in %s no more than vectors is read",
     async (dtype) => {
       const sink = new MemorySink();

@@ -82,17 +82,20 @@ describe("quantize", () => {
     expect(bytes.byteLength).toBeLessThan(matrixByteLength + otherByteLength + 32768);
   });
 
-  test("a preview estimates the errors that comparing finds", async () => {
-    const { matrices } = await previewQuantize(BYTES, { dtype: "nf4" });
-    const { weights } = await compare(BYTES, await packed(BYTES, { dtype: "nf4" }), { prompt: TOKENS });
-    for (const { name, relativeError, dtype } of matrices) {
-      const found = weights!.find((weight) => weight.name === name)!;
-      expect([name, relativeError]).toEqual([name, found.relativeError]);
-      expect(relativeError).toBeLessThan({ nf4: 0.1, q8: 0.01, f16: 1e-3 }[dtype as string]!);
-      expect(relativeError).toBeGreaterThan(0);
-    }
-    for (const { relativeError } of (await previewQuantize(BYTES)).matrices) expect(relativeError).toBe(0);
-  });
+  test.each(["nf4", "sf4"] as const)(
+    "a preview estimates the errors that comparing finds, %s",
+    async (type) => {
+      const { matrices } = await previewQuantize(BYTES, { dtype: type });
+      const { weights } = await compare(BYTES, await packed(BYTES, { dtype: type }), { prompt: TOKENS });
+      for (const { name, relativeError, dtype } of matrices) {
+        const found = weights!.find((weight) => weight.name === name)!;
+        expect([name, relativeError]).toEqual([name, found.relativeError]);
+        expect(relativeError).toBeLessThan({ nf4: 0.1, sf4: 0.1, q8: 0.01, f16: 1e-3 }[dtype as string]!);
+        expect(relativeError).toBeGreaterThan(0);
+      }
+      for (const { relativeError } of (await previewQuantize(BYTES)).matrices) expect(relativeError).toBe(0);
+    },
+  );
 
   test("counts progress and stops when it is told to", async () => {
     const events: LoadProgress[] = [];

@@ -29,8 +29,8 @@ template <size_t N>
 constexpr bool HAS_COLUMNS<ByteBlocks<N>> = true;
 template <size_t N, size_t NHALVES, int Z>
 constexpr bool HAS_COLUMNS<NibbleBlocks<N, NHALVES, Z>> = true;
-template <>
-constexpr bool HAS_COLUMNS<LevelBlocks> = true;
+template <const uint8_t (&TABLE)[16]>
+constexpr bool HAS_COLUMNS<LevelBlocks<TABLE>> = true;
 
 /** Blocks of type T (panel_blocks.h). */
 template <typename T>

@@ -87,13 +87,17 @@ struct NibbleBlocks {
   }
 };
 
-/** nf4: as q4 without minimum; a nibble is the number of a level. Here the levels have 128 added. */
+/** nf4, sf4: as q4 without minimum; a nibble is the number of a level (core/blocks.ts of rwkv). Here they have 128 added. */
+constexpr uint8_t NF4_LEVELS[16] = {1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255};
+constexpr uint8_t SF4_LEVELS[16] = {1, 48, 70, 86, 98, 109, 118, 128, 136, 145, 154, 164, 176, 190, 211, 255};
+
+template <const uint8_t (&TABLE)[16]>
 struct LevelBlocks {
   static constexpr size_t ELEMENTS = 64, BYTES = 34, HALVES = 1, HALVES_AT = 0, WIDTH = 64, GROUPS = 1, STEPS = 2;
   static constexpr uint32_t FLIP = 0;
   static constexpr int ZERO = 128, MOST = 255;
   static constexpr bool HAS_MINIMUM = false;
-  static constexpr uint8_t LEVELS[16] = {1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255};
+  static constexpr const uint8_t (&LEVELS)[16] = TABLE;
 
   static constexpr size_t rowWord(size_t i) { return 2 * HALVES + 4 * i; }
   INLINE void scales(const uint8_t* block, Scales<LevelBlocks>& out) { out.scale[0] = halfOf(block, 0); }
@@ -266,7 +270,9 @@ INLINE void withBlocks(uint32_t dtype, F f) {
     case abi::DTYPE_Q4:
       return f(NibbleBlocks<64, 2, 0>{});
     case abi::DTYPE_NF4:
-      return f(LevelBlocks{});
+      return f(LevelBlocks<NF4_LEVELS>{});
+    case abi::DTYPE_SF4:
+      return f(LevelBlocks<SF4_LEVELS>{});
     case abi::DTYPE_Q5_0:
       return f(FiveBitBlocks<1, 16>{});
     case abi::DTYPE_Q5_1:

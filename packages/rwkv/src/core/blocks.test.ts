@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { dequantizeBlocks, quantizeQ8_0 } from "./blocks.ts";
+import { dequantizeBlocks, LEVELS, quantizeQ8_0 } from "./blocks.ts";
 import { DTYPES, isDType, isQuantized, type QuantDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 
@@ -47,6 +47,38 @@ describe.each(QUANT_DTYPES)("%s", (dtype: QuantDType) => {
     expect(decode(2 * blockElements, blockBytes)).toThrow(ShapeError);
     expect(decode(blockElements - 1, blockBytes)).toThrow(`${dtype} stores ${blockElements} elements`);
   });
+});
+
+/** Values that a variable with that density, even and of any scale, is below with the ascending probabilities. */
+function quantiles(density: (x: number) => number, probabilities: readonly number[]): number[] {
+  // The middle rule, far beyond where the tails matter.
+  const STEP = 1e-3;
+  const [from, to] = [-50, 50];
+  const parts = Array.from({ length: (to - from) / STEP }, (_, i) => STEP * density(from + (i + 0.5) * STEP));
+  const total = parts.reduce((sum, part) => sum + part);
+  let below = 0;
+  let i = 0;
+  return probabilities.map((probability) => {
+    while (below + parts[i]! < probability * total) below += parts[i++]!;
+    return from + (i + (probability * total - below) / parts[i]!) * STEP;
+  });
+}
+
+test.each([
+  { dtype: "nf4", name: "the normal distribution", density: (x: number) => Math.exp((-x * x) / 2) },
+  {
+    dtype: "sf4",
+    name: "Student's t, 5 degrees of freedom",
+    density: (x: number) => (1 + (x * x) / 5) ** -3,
+  },
+] as const)("the levels of $dtype are quantiles of $name", ({ dtype, density }) => {
+  const e = (1 / 30 + 1 / 32) / 2;
+  const probabilities = [
+    ...Array.from({ length: 7 }, (_, i) => e + ((0.5 - e) * i) / 7),
+    ...Array.from({ length: 9 }, (_, i) => 0.5 + ((0.5 - e) * i) / 8),
+  ];
+  const levels = quantiles(density, probabilities);
+  expect(levels.map((level) => Math.round((127 * level) / levels[15]!) + 0)).toEqual(LEVELS[dtype]);
 });
 
 test("every quantised dtype has a vector", () => {

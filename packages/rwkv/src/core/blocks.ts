@@ -1,11 +1,12 @@
 // Quantised block types: what the bytes of a block mean, and the values they stand for. Layouts and names are those
-// of ggml (ggml-common.h, ggml-quants.c of ggml-org/ggml), shared by GGUF and rwkv.cpp files; q8, q4 and nf4 are our own.
+// of ggml (ggml-common.h, ggml-quants.c of ggml-org/ggml), shared by GGUF and rwkv.cpp files; q8, q4, nf4 and sf4
+// are our own.
 //
 // Every product below is exact in f64, and so is each sum of two: an f16 has 11 significant bits and is a multiple of
 // 2^-24, scales and quants have at most 8 bits. Hence one rounding, on the store into the Float32Array. ggml's f32
 // arithmetic has exact products too and rounds once in the sum, so both arrive at the same f32.
 
-import { DTYPES, type QuantDType } from "./dtype.ts";
+import { DTYPES, type LevelDType, type QuantDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 import { f16ToF32, f32ToF16 } from "./half.ts";
 
@@ -216,22 +217,27 @@ const decodeQ4: BlockDecoder = (out, o, bytes, b) => {
 };
 
 /**
- * The levels of nf4, quantiles of the normal distribution as published with QLoRA (arXiv 2305.14314, appendix E), in
- * units of 1/127: whole numbers, so that an int8 product of them is exact.
+ * The levels of nf4 and sf4, quantiles of a distribution: of the normal one as published with QLoRA (arXiv 2305.14314,
+ * appendix E), of Student's t with 5 degrees of freedom as in arXiv 2405.03103. With e = (1/30 + 1/32) / 2 they are those of 8
+ * probabilities at equal distances from e to 1/2 and of 8 more from there to 1 - e, divided by that of 1 - e. Here they are
+ * in units of 1/127 and rounded: whole numbers, so that an int8 product of them is exact.
  */
-export const NF4_LEVELS: readonly number[] = [
-  -127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127,
-];
-
-/** `| f16 d | u8 quants[32] |`, value = d * NF4_LEVELS[q] */
-const decodeNf4: BlockDecoder = (out, o, bytes, b) => {
-  const d = f16At(bytes, b);
-  for (let j = 0; j < 32; j++) {
-    const pair = bytes[b + 2 + j]!;
-    out[o + j] = d * NF4_LEVELS[pair & 15]!;
-    out[o + 32 + j] = d * NF4_LEVELS[pair >> 4]!;
-  }
+export const LEVELS: Readonly<Record<LevelDType, readonly number[]>> = {
+  nf4: [-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127],
+  sf4: [-127, -80, -58, -42, -30, -19, -10, 0, 8, 17, 26, 36, 48, 62, 83, 127],
 };
+
+/** `| f16 d | u8 quants[32] |`, value = d * levels[q] */
+const decodeLevels =
+  (levels: readonly number[]): BlockDecoder =>
+  (out, o, bytes, b) => {
+    const d = f16At(bytes, b);
+    for (let j = 0; j < 32; j++) {
+      const pair = bytes[b + 2 + j]!;
+      out[o + j] = d * levels[pair & 15]!;
+      out[o + 32 + j] = d * levels[pair >> 4]!;
+    }
+  };
 
 const DECODERS: Readonly<Record<QuantDType, BlockDecoder>> = {
   q4_0: decodeQ4_0,
@@ -246,7 +252,8 @@ const DECODERS: Readonly<Record<QuantDType, BlockDecoder>> = {
   q6_k: decodeQ6K,
   q8: decodeQ8,
   q4: decodeQ4,
-  nf4: decodeNf4,
+  nf4: decodeLevels(LEVELS.nf4),
+  sf4: decodeLevels(LEVELS.sf4),
 };
 
 function checkBlocks(dtype: QuantDType, nElements: number, nBytes: number): void {

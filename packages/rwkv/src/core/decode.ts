@@ -11,7 +11,16 @@ import { quantizeBlocks } from "./quantize.ts";
 export type EncodedDType = "f32" | "f16" | "bf16" | "q8_0" | OwnQuantDType;
 
 /** All of them, from the most exact on. */
-export const ENCODED_DTYPES: readonly EncodedDType[] = ["f32", "f16", "bf16", "q8", "q8_0", "q4", "nf4"];
+export const ENCODED_DTYPES: readonly EncodedDType[] = [
+  "f32",
+  "f16",
+  "bf16",
+  "q8",
+  "q8_0",
+  "q4",
+  "nf4",
+  "sf4",
+];
 
 function checkPlain(dtype: "f64" | "f32", nElements: number, nBytes: number): void {
   const { blockBytes } = DTYPES[dtype];

@@ -32,6 +32,7 @@ test("quantised are the types in blocks; weights are those and the floats", () =
     "q8",
     "q4",
     "nf4",
+    "sf4",
   ];
   expect(ALL.filter(isQuantized)).toEqual(quantised);
   expect(ALL.filter(isWeightDType)).toEqual(["f64", "f32", "f16", "bf16", ...quantised]);

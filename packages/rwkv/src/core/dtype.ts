@@ -1,6 +1,6 @@
 // Element types and block layouts, under their published names. A quantised dtype stores rows of blocks along the
-// last (fastest) dimension; q8, q4 and nf4 are this project's own, the other layouts are those of ggml (blocks.ts draws
-// them all).
+// last (fastest) dimension; q8, q4, nf4 and sf4 are this project's own, the other layouts are those of ggml
+// (blocks.ts draws them all).
 
 import { ShapeError } from "./errors.ts";
 
@@ -38,6 +38,7 @@ export const DTYPES = {
   q8: { blockElements: 64, blockBytes: 66 },
   q4: { blockElements: 64, blockBytes: 36 },
   nf4: { blockElements: 64, blockBytes: 34 },
+  sf4: { blockElements: 64, blockBytes: 34 },
 } as const satisfies Record<string, DTypeInfo>;
 
 /** Any element type that a file may hold, under its published name. */
@@ -48,8 +49,10 @@ export type FloatDType = "f64" | "f32" | "f16" | "bf16";
 /** Block types of ggml. */
 export type GgmlQuantDType =
   "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q2_k" | "q3_k" | "q4_k" | "q5_k" | "q6_k";
+/** Block types whose quants are the numbers of 16 levels. */
+export type LevelDType = "nf4" | "sf4";
 /** Block types of this project. */
-export type OwnQuantDType = "q8" | "q4" | "nf4";
+export type OwnQuantDType = "q8" | "q4" | LevelDType;
 export type QuantDType = GgmlQuantDType | OwnQuantDType;
 /** Types that weights are stored in. */
 export type WeightDType = FloatDType | QuantDType;
@@ -63,6 +66,11 @@ export function isDType(name: string): name is DType {
 /** Whether values of `dtype` come in blocks with shared scales. */
 export function isQuantized(dtype: DType): dtype is QuantDType {
   return DTYPES[dtype].blockElements > 1;
+}
+
+/** Whether quants of `dtype` are the numbers of levels. */
+export function hasLevels(dtype: DType): dtype is LevelDType {
+  return dtype === "nf4" || dtype === "sf4";
 }
 
 /** Whether a weight may be stored in `dtype`. */

@@ -79,6 +79,7 @@ const BLOCK_FIELDS: Readonly<Record<QuantDType, BlockFields>> = {
   q8: { halves: [0], words: [[2, 66]], quants: "bytes" },
   q4: { halves: [0, 2], words: [[4, 36]], quants: "nibbles" },
   nf4: { halves: [0], words: [[2, 34]], quants: "nibbles" },
+  sf4: { halves: [0], words: [[2, 34]], quants: "nibbles" },
 };
 
 /** What turns a signed byte into q + 128. */

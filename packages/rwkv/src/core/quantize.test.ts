@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { dequantizeBlocks } from "./blocks.ts";
-import { DTYPES, type OwnQuantDType } from "./dtype.ts";
+import { dequantizeBlocks, LEVELS } from "./blocks.ts";
+import { DTYPES, hasLevels, type OwnQuantDType } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 import { f16ToF32, f32ToF16 } from "./half.ts";
 import { quantizeBlocks } from "./quantize.ts";
 
-const SCHEMES = ["q8", "q4", "nf4"] as const satisfies readonly OwnQuantDType[];
+const SCHEMES = ["q8", "q4", "nf4", "sf4"] as const satisfies readonly OwnQuantDType[];
 
 function quantize(dtype: OwnQuantDType, values: Float32Array): Uint8Array {
   const out = new Uint8Array((values.length / 64) * DTYPES[dtype].blockBytes);
@@ -43,7 +43,7 @@ function obviousError(dtype: OwnQuantDType, values: Float32Array): number {
     const block = values.subarray(o, o + 64);
     const least = dtype === "q4" ? Math.min(...block) : 0;
     const most = dtype === "q4" ? Math.max(...block) : Math.max(...block.map(Math.abs));
-    const levels = dtype === "nf4" ? levelsOfNf4() : Array.from({ length: 256 }, (_, i) => i - 127);
+    const levels = hasLevels(dtype) ? LEVELS[dtype] : Array.from({ length: 256 }, (_, i) => i - 127);
     const d = (most - least) / (dtype === "q4" ? 15 : 127);
     for (const x of block) {
       const scaled = (x - least) / d;
@@ -52,16 +52,6 @@ function obviousError(dtype: OwnQuantDType, values: Float32Array): number {
     }
   }
   return error;
-}
-
-/** As a block of d = 1 with all quants shows them. */
-function levelsOfNf4(): number[] {
-  const block = new Uint8Array(34);
-  block[1] = 0x3c;
-  for (let j = 0; j < 16; j++) block[2 + j] = j;
-  const values = new Float32Array(64);
-  dequantizeBlocks("nf4", values, block);
-  return Array.from(values.subarray(0, 16));
 }
 
 describe.each(SCHEMES)("%s", (dtype) => {
@@ -94,7 +84,7 @@ describe.each(SCHEMES)("%s", (dtype) => {
     values[17] = 4;
     const back = roundTrip(dtype, values);
     // steps of the coarsest grid: the distance of two neighbouring levels for the largest value or the range
-    const step = { q8: 4 / 126, q4: 4.2 / 14, nf4: (4 / 120) * 35 }[dtype];
+    const step = { q8: 4 / 126, q4: 4.2 / 14, nf4: (4 / 120) * 35, sf4: (4 / 80) * 47 }[dtype];
     values.forEach((value, i) => expect(Math.abs(back[i]! - value)).toBeLessThanOrEqual(step / 2 + 1e-3));
   });
 
@@ -113,9 +103,35 @@ describe.each(SCHEMES)("%s", (dtype) => {
   });
 });
 
-test("a negative d of nf4 mirrors its levels, where that errs less", () => {
+test.each(["nf4", "sf4"] as const)("%s errs hardly more than the best d of all", (dtype) => {
+  const values = weights(64 * 64);
+  let least = 0;
+  for (let o = 0; o < values.length; o += 64) {
+    const block = values.subarray(o, o + 64);
+    const largest = Math.max(...block.map(Math.abs));
+    let leastOfBlock = Infinity;
+    // From the largest value at 1/2 of the outermost level to it at 3/2, with either sign.
+    for (let step = 250; step <= 750; step++) {
+      for (const d of [(largest * 500) / 127 / step, (-largest * 500) / 127 / step]) {
+        let error = 0;
+        for (const x of block) {
+          const scaled = x / d;
+          let distance = Infinity;
+          for (const level of LEVELS[dtype]) distance = Math.min(distance, Math.abs(level - scaled));
+          error += (d * distance) ** 2;
+        }
+        leastOfBlock = Math.min(leastOfBlock, error);
+      }
+    }
+    least += leastOfBlock;
+  }
+  const error = squaredError(values, roundTrip(dtype, values));
+  expect(error).toBeLessThan(1.03 * least);
+});
+
+test.each(["nf4", "sf4"] as const)("a negative d of %s mirrors its levels, where that errs less", (dtype) => {
   const d = f16ToF32(f32ToF16(0.001));
-  const values = Float32Array.from({ length: 64 }, (_, i) => -d * levelsOfNf4()[i % 16]!);
-  expect(quantize("nf4", values)[1]! >> 7).toBe(1);
-  expect(Math.sqrt(squaredError(values, roundTrip("nf4", values)))).toBeLessThan(1e-3 * d);
+  const values = Float32Array.from({ length: 64 }, (_, i) => -d * LEVELS[dtype][i % 16]!);
+  expect(quantize(dtype, values)[1]! >> 7).toBe(1);
+  expect(Math.sqrt(squaredError(values, roundTrip(dtype, values)))).toBeLessThan(1e-3 * d);
 });

@@ -1,13 +1,13 @@
-// From f32 values to blocks of q8, q4 and nf4 (blocks.ts draws them). Hides how the numbers that a block shares are
+// From f32 values to blocks of q8, q4, nf4 and sf4 (blocks.ts draws them). Hides how the numbers that a block shares are
 // chosen: every rounding to a grid gives quants, the least-squares fit to these quants gives the best d (and m) for them,
 // and of several grids that with the smallest squared error is kept. d and m are rounded to f16 before the quants are
 // chosen for good, so that the error is that of what is stored. Arithmetic is f64 with basic operations only, in a fixed
 // order: every platform writes the same bytes.
 
-import { NF4_LEVELS } from "./blocks.ts";
+import { LEVELS } from "./blocks.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 import { f16ToF32, f32ToF16 } from "./half.ts";
-import { DTYPES, type OwnQuantDType } from "./dtype.ts";
+import { DTYPES, type LevelDType, type OwnQuantDType } from "./dtype.ts";
 
 /** Elements of every block here. */
 const BLOCK = 64;
@@ -28,22 +28,20 @@ const Q4_MAX = 15;
 /** Shares of the range that a grid of q4 leaves out at either end; less than nothing reaches beyond the values. */
 const Q4_CUTS: readonly number[] = [-0.02, 0.03, 0.08, 0.14];
 
-/** Grids of nf4 tried, with either sign: the outermost level times this reaches the largest value. */
-const NF4_REACH: readonly number[] = [0.94, 0.98, 1.0, 1.03, 1.06, 1.1, 1.14, 1.19, 1.24, 1.3];
-const NF4_OUTERMOST = 127;
+/**
+ * Grids of levels tried, with either sign: the outermost level times this reaches the largest value. The levels of sf4 are
+ * sparse at the ends: often it is best that the largest value meets the last but one.
+ */
+const REACHES: Readonly<Record<LevelDType, readonly number[]>> = {
+  nf4: [0.94, 0.98, 1.0, 1.03, 1.06, 1.1, 1.14, 1.19, 1.24, 1.3],
+  sf4: [0.6, 0.64, 0.68, 0.74, 0.9, 0.96, 1.0, 1.05, 1.1, 1.16],
+};
+/** The outermost levels are this and less this. */
+const OUTERMOST = 127;
 
 /** Of the grids tried, the best so many are fitted again, each to the quants of its own fit, so many times. */
 const KEPT = 4;
 const REFITS = 3;
-
-/** The nearest level of nf4 for each half of a unit from -128 on; midpoints of levels are such halves. */
-const NF4_NEAREST = new Uint8Array(512);
-const NF4_VALUES = Int8Array.from(NF4_LEVELS);
-for (let i = 0, level = 0; i < NF4_NEAREST.length; i++) {
-  const unit = i / 2 - 128;
-  while (level < 15 && unit >= (NF4_VALUES[level]! + NF4_VALUES[level + 1]!) / 2) level++;
-  NF4_NEAREST[i] = level;
-}
 
 /** Writes the block at `out[b]` from the 64 values at `values[o]`. */
 type BlockEncoder = (out: Uint8Array, b: number, values: Float32Array, o: number) => void;
@@ -206,19 +204,37 @@ function keepBest({ d, m, error }: Fit): void {
   best.error = error;
 }
 
-/** Index of the level of nf4 nearest to `scaled`, in units of 1 / 127. */
-function toNf4(scaled: number): number {
-  const unit = scaled > NF4_OUTERMOST ? NF4_OUTERMOST : scaled < -NF4_OUTERMOST ? -NF4_OUTERMOST : scaled;
-  return NF4_NEAREST[(2 * unit + 256) | 0]!;
+interface LevelTables {
+  /** In units of 1 / 127. */
+  readonly levels: Int8Array;
+  /** The number of the nearest level for each half of a unit from -128 on; midpoints of levels are such halves. */
+  readonly nearest: Uint8Array;
+}
+
+function levelTables(numbers: readonly number[]): LevelTables {
+  const levels = Int8Array.from(numbers);
+  const nearest = new Uint8Array(512);
+  for (let i = 0, level = 0; i < nearest.length; i++) {
+    const unit = i / 2 - 128;
+    while (level < 15 && unit >= (levels[level]! + levels[level + 1]!) / 2) level++;
+    nearest[i] = level;
+  }
+  return { levels, nearest };
+}
+
+/** Number of the level nearest to `scaled`, in units of 1 / 127. */
+function toLevel(nearest: Uint8Array, scaled: number): number {
+  const unit = scaled > OUTERMOST ? OUTERMOST : scaled < -OUTERMOST ? -OUTERMOST : scaled;
+  return nearest[(2 * unit + 256) | 0]!;
 }
 
 /** The best d for the levels that a grid gives, into `fit`. */
-function fitNf4(fit: Fit, inverse: number): void {
+function fitLevels(fit: Fit, { levels, nearest }: LevelTables, inverse: number): void {
   let xq = 0;
   let qq = 0;
   for (let j = 0; j < BLOCK; j++) {
     const x = block[j]!;
-    const q = NF4_VALUES[toNf4(x * inverse)]!;
+    const q = levels[toLevel(nearest, x * inverse)]!;
     xq += x * q;
     qq += q * q;
   }
@@ -227,31 +243,35 @@ function fitNf4(fit: Fit, inverse: number): void {
   fit.error = d * (d * qq - 2 * xq);
 }
 
-const nf4Fits: Fit[] = Array.from({ length: 2 * NF4_REACH.length }, () => ({ d: 0, m: 0, error: 0 }));
-
-const encodeNf4: BlockEncoder = (out, b, values, o) => {
-  let largest = 0;
-  for (let j = 0; j < BLOCK; j++) {
-    const x = values[o + j]!;
-    block[j] = x;
-    largest = Math.max(largest, Math.abs(x));
-  }
-  const unit = largest === 0 ? 0 : NF4_OUTERMOST / largest;
-  let grid = 0;
-  for (const reach of NF4_REACH) {
-    // the levels are not symmetric: a negative d turns them round
-    fitNf4(nf4Fits[grid++]!, unit * reach);
-    fitNf4(nf4Fits[grid++]!, -unit * reach);
-  }
-  const { d } = refined(nf4Fits, (fit) => fitNf4(fit, 1 / fit.d));
-  writeF16(out, b, d);
-  const inverse = d === 0 ? 0 : 1 / d;
-  for (let j = 0; j < HALF; j++) {
-    const low = toNf4(block[j]! * inverse);
-    const high = toNf4(block[HALF + j]! * inverse);
-    out[b + 2 + j] = low | (high << 4);
-  }
-};
+function encodeLevels(dtype: LevelDType): BlockEncoder {
+  const tables = levelTables(LEVELS[dtype]);
+  const reaches = REACHES[dtype];
+  const fits: Fit[] = Array.from({ length: 2 * reaches.length }, () => ({ d: 0, m: 0, error: 0 }));
+  const refit = (fit: Fit): void => fitLevels(fit, tables, 1 / fit.d);
+  return (out, b, values, o) => {
+    let largest = 0;
+    for (let j = 0; j < BLOCK; j++) {
+      const x = values[o + j]!;
+      block[j] = x;
+      largest = Math.max(largest, Math.abs(x));
+    }
+    const unit = largest === 0 ? 0 : OUTERMOST / largest;
+    let grid = 0;
+    for (const reach of reaches) {
+      // the levels are not symmetric: a negative d turns them round
+      fitLevels(fits[grid++]!, tables, unit * reach);
+      fitLevels(fits[grid++]!, tables, -unit * reach);
+    }
+    const { d } = refined(fits, refit);
+    writeF16(out, b, d);
+    const inverse = d === 0 ? 0 : 1 / d;
+    for (let j = 0; j < HALF; j++) {
+      const low = toLevel(tables.nearest, block[j]! * inverse);
+      const high = toLevel(tables.nearest, block[HALF + j]! * inverse);
+      out[b + 2 + j] = low | (high << 4);
+    }
+  };
+}
 
 interface Scheme {
   readonly encode: BlockEncoder;
@@ -262,7 +282,8 @@ interface Scheme {
 const SCHEMES: Readonly<Record<OwnQuantDType, Scheme>> = {
   q8: { encode: encodeQ8, limit: Q8_MAX * F16_MAX },
   q4: { encode: encodeQ4, limit: F16_MAX },
-  nf4: { encode: encodeNf4, limit: NF4_OUTERMOST * F16_MAX },
+  nf4: { encode: encodeLevels("nf4"), limit: OUTERMOST * F16_MAX },
+  sf4: { encode: encodeLevels("sf4"), limit: OUTERMOST * F16_MAX },
 };
 
 /**
@@ -270,7 +291,7 @@ const SCHEMES: Readonly<Record<OwnQuantDType, Scheme>> = {
  * @param out - room for the blocks, at any alignment
  * @param values - `[n]`, n a multiple of 64
  * @throws ShapeError if the lengths do not fit
- * @throws UsageError for a value that is not finite, or larger than 8.3e6 (q8, nf4) or 65504 (q4)
+ * @throws UsageError for a value that is not finite, or larger than 8.3e6 (q8, nf4, sf4) or 65504 (q4)
  */
 export function quantizeBlocks(dtype: OwnQuantDType, out: Uint8Array, values: Float32Array): void {
   const { blockBytes } = DTYPES[dtype];

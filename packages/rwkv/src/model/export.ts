@@ -2,7 +2,7 @@
 // (safetensors), or as llama.cpp reads them from GGUF. Each tensor is read and converted when it is written.
 
 import type { EncodedDType } from "../core/decode.ts";
-import { byteLengthOf, isQuantized, type DType, type WeightDType } from "../core/dtype.ts";
+import { byteLengthOf, hasLevels, isQuantized, type DType, type WeightDType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { CheckpointTensor } from "../formats/checkpoint.ts";
 import type { GgufValue } from "../formats/gguf/types.ts";
@@ -181,7 +181,7 @@ const F32_FACTORS = /\.att\.(w[12]|time_decay_w[12])$/;
 /**
  * The tensors of a RWKV-6 or RWKV-7 model as llama.cpp reads them.
  * @param dtype - of the matrices; `q8_0` leaves v7's low-rank factors in f16, as llama.cpp's tools do. null keeps the
- * stored types, but for q8, q4 and nf4, which become f16. Vectors and some low-rank factors are f32 always.
+ * stored types, but for q8, q4, nf4 and sf4, which become f16. Vectors and some low-rank factors are f32 always.
  * @throws UnsupportedError for other versions, and for models without a first norm
  */
 export function ggufTensors(weights: CanonicalWeights, dtype: GgufDType | null): CheckpointTensor[] {
@@ -233,7 +233,7 @@ function ggufDType(weight: CanonicalWeight, asked: GgufDType | null): WeightDTyp
   if (rule.kind === "vector" || F32_FACTORS.test(name)) return "f32";
   if (asked === null) {
     const dtype = deviceDType(weight.dtype);
-    return dtype === "q8" || dtype === "q4" || dtype === "nf4" ? "f16" : dtype; // blocks that GGUF does not have
+    return dtype === "q8" || dtype === "q4" || hasLevels(dtype) ? "f16" : dtype; // blocks that GGUF does not have
   }
   if (asked !== "q8_0") return asked;
   const isLora = rule.kind === "loraDown" || rule.kind === "loraUp";

@@ -15,7 +15,7 @@ export type StoredDType = Exclude<WeightDType, "f64">;
 export interface DTypePolicy {
   /**
    * For every matrix that no rule names; undefined keeps the type of the file. `q4` begins with the rules
-   * `emb=q8,*.att.receptance=q8`, `nf4` with `emb=q8,head=q8`.
+   * `emb=q8,*.att.receptance=q8`, `nf4` and `sf4` with `emb=q8,head=q8`.
    */
   readonly dtype?: EncodedDType | undefined;
   /**
@@ -33,6 +33,7 @@ export interface DTypePolicy {
 const DEFAULT_RULES: Readonly<Partial<Record<EncodedDType, string>>> = {
   q4: "emb=q8,*.att.receptance=q8",
   nf4: "emb=q8,head=q8",
+  sf4: "emb=q8,head=q8",
 };
 
 /** Chooses the type of each matrix. */

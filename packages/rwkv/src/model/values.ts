@@ -16,6 +16,7 @@ const LIMITS: Readonly<Partial<Record<EncodedDType, number>>> = {
   q8: 127 * 65504,
   q4: 65504,
   nf4: 127 * 65504,
+  sf4: 127 * 65504,
 };
 
 /** The stored values of a weight in f32, in its canonical shape. */

@@ -41,7 +41,7 @@ export interface LoadOptions {
   readonly backend?: BackendName | undefined;
   /**
    * What matrices are re-encoded to while loading, by the policy that `quantize` has for that dtype: low-rank factors keep
-   * 16 bits, `q4` and `nf4` leave some matrices in q8. Default: as stored.
+   * 16 bits, `q4`, `nf4` and `sf4` leave some matrices in q8. Default: as stored.
    */
   readonly dtype?: EncodedDType | undefined;
   /**

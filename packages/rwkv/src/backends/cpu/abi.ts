@@ -150,6 +150,7 @@ export const DTYPE_Q6_K = 12;
 export const DTYPE_Q8 = 13;
 export const DTYPE_Q4 = 14;
 export const DTYPE_NF4 = 15;
+export const DTYPE_SF4 = 16;
 
 /** Orders of a matrix's bytes, drawn in core/layout.ts. */
 export const LAYOUT_ROWS = 0;

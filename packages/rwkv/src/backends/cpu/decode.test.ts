@@ -22,6 +22,7 @@ const SCALES: Readonly<Partial<Record<WeightDType, readonly number[]>>> = {
   q8: [0],
   q4: [0, 2],
   nf4: [0],
+  sf4: [0],
 };
 
 /** Random blocks with finite scales of every size, subnormal ones included; plain types get finite values. */

@@ -30,6 +30,7 @@ const DTYPE_NUMBERS: Readonly<Record<KernelDType, number>> = {
   q8: abi.DTYPE_Q8,
   q4: abi.DTYPE_Q4,
   nf4: abi.DTYPE_NF4,
+  sf4: abi.DTYPE_SF4,
 };
 
 const LAYOUT_NUMBERS: Readonly<Record<WeightLayout, number>> = {

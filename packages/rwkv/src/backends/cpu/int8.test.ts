@@ -18,6 +18,7 @@ const HAS_MINIMUM: Readonly<Partial<Record<WeightDType, boolean>>> = {
   q4_1: true,
   q4: true,
   nf4: false,
+  sf4: false,
 };
 const DTYPES_HERE = Object.keys(HAS_MINIMUM) as WeightDType[];
 

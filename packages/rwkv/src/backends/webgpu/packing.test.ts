@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { decodeToF32 } from "../../core/decode.ts";
-import { byteLengthOf, DTYPES, isDType, isQuantized, isWeightDType } from "../../core/dtype.ts";
+import { byteLengthOf, DTYPES, hasLevels, isDType, isQuantized, isWeightDType } from "../../core/dtype.ts";
 import { f16ToF32, f32ToF16Bytes } from "../../core/half.ts";
-import { NF4_LEVELS } from "../../core/blocks.ts";
+import { LEVELS } from "../../core/blocks.ts";
 import { BLOCK_FORMATS, PLANE_WORDS, rowFormat, type GpuDType, type Plane } from "./kernels/formats.ts";
 import { packRows } from "./packing.ts";
 
@@ -74,7 +74,7 @@ test.each(DTYPES_HERE)("rows of %s on the GPU stand for the values of the file",
       if (second !== null) {
         q |= quantIn(second, row, 4 * format.secondAt, input) << (first === "nibbles" ? 4 : 2);
       }
-      q = dtype === "nf4" ? NF4_LEVELS[q]! : q - (ZEROS[dtype] ?? 0);
+      q = hasLevels(dtype) ? LEVELS[dtype][q]! : q - (ZEROS[dtype] ?? 0);
       const field = 4 * format.fieldsAt + 2 * halves.length * Math.floor(input / blockElements);
       const d = f16ToF32(view.getUint16(field, true));
       const m = halves.length === 2 ? f16ToF32(view.getUint16(field + 2, true)) : 0;

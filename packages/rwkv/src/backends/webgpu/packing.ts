@@ -138,6 +138,7 @@ const PACKERS: Readonly<Record<QuantDType, PackBlock>> = {
   q8: copyBytes(64, 2),
   q4: pairs(4),
   nf4: pairs(2),
+  sf4: pairs(2),
 };
 
 /**

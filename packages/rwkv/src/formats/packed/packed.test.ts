@@ -45,6 +45,7 @@ const MATRICES = [
   matrix("rows", "q8", "rows", [5, 64]),
   matrix("panels", "q4", "panels", [17, 128]),
   matrix("large", "nf4", "columns", [300, 512]),
+  matrix("levels", "sf4", "panels", [16, 64]),
   matrix("blocks", "q6_k", "rows", [1, 256]),
   matrix("plain", "f16", "panels", [3, 7]),
 ];
@@ -69,7 +70,7 @@ describe("a file that was written", () => {
     expect(checkpoint).toMatchObject({ format: "packed", formatVersion: 1, name: "a.safetensors" });
     expect([...checkpoint.metadata]).toEqual([["made by", "a test"]]);
     expect([...checkpoint.tensors.keys()].sort()).toEqual(
-      ["rows", "panels", "large", "blocks", "plain", "v16", "v32"].sort(),
+      ["rows", "panels", "large", "levels", "blocks", "plain", "v16", "v32"].sort(),
     );
     for (const want of MATRICES) {
       const { name, dtype, layout, shape, byteLength } = want;

@@ -1,6 +1,7 @@
 // Rows of quantised blocks to f32, with the very bits of core/blocks.ts, where the layouts are drawn. Products of scale
 // and quant are exact in f32, so that every value is rounded at most once, when its minimum is added.
 
+import { DTYPE_SF4 } from "../abi.ts";
 import { f16ToF32 } from "./half.ts";
 
 @inline
@@ -233,14 +234,17 @@ export function decodeQ4(out: usize, p: usize, nBlocks: i32): void {
   }
 }
 
-/** NF4_LEVELS of core/blocks.ts. */
+/** LEVELS of core/blocks.ts, of nf4 or sf4. */
 @inline
-export function nf4Levels(): v128 {
-  return i8x16(-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127);
+export function levelsOf(dtype: i32): v128 {
+  return dtype == DTYPE_SF4
+    ? i8x16(-127, -80, -58, -42, -30, -19, -10, 0, 8, 17, 26, 36, 48, 62, 83, 127)
+    : i8x16(-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127);
 }
 
-export function decodeNf4(out: usize, p: usize, nBlocks: i32): void {
-  const levels = nf4Levels();
+/** nf4 or sf4. */
+export function decodeLevels(dtype: i32, out: usize, p: usize, nBlocks: i32): void {
+  const levels = levelsOf(dtype);
   for (let b = 0; b < nBlocks; b++, p += 34, out += 256) {
     const d = f32x4.splat(f16At(p));
     for (let at: usize = 0; at < 32; at += 16) {

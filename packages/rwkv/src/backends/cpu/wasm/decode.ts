@@ -16,9 +16,10 @@ import {
   DTYPE_Q6_K,
   DTYPE_Q8,
   DTYPE_Q8_0,
+  DTYPE_SF4,
 } from "../abi.ts";
 import {
-  decodeNf4,
+  decodeLevels,
   decodeQ2K,
   decodeQ3K,
   decodeQ4,
@@ -123,7 +124,8 @@ export function decodeRow(dtype: i32, out: usize, p: usize, n: i32): void {
       decodeQ4(out, p, n >> 6);
       return;
     case DTYPE_NF4:
-      decodeNf4(out, p, n >> 6);
+    case DTYPE_SF4:
+      decodeLevels(dtype, out, p, n >> 6);
       return;
     default:
       unreachable();

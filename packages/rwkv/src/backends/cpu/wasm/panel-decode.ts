@@ -9,6 +9,7 @@ import {
   fieldsBytes,
   hasMinimum,
   hasNibbles,
+  levelBytes,
   nibbleBytes,
   nWords,
   WORD_BYTES,
@@ -72,6 +73,7 @@ function storeFour(to: usize, bytes: v128, zero: v128, d: v128, m: v128): void {
 function decodeBlocks(dtype: i32, to: usize, panel: usize, n: i32, halfBytes: usize): void {
   const zero = i32x4.splat(zeroOf(dtype));
   const isPaired = hasNibbles(dtype);
+  const levels = levelBytes(dtype);
   const wordsBytes = <usize>nWords(dtype) * WORD_BYTES;
   const fields = fieldsBytes(dtype);
   // Of a block that one byte of each word is from: 4 inputs of 8 outputs in f32 for each word.
@@ -86,8 +88,8 @@ function decodeBlocks(dtype: i32, to: usize, panel: usize, n: i32, halfBytes: us
       for (let word: usize = 0; word < wordsBytes; word += WORD_BYTES, at += 128) {
         const bytes = v128.load(words + word);
         if (isPaired) {
-          storeFour(at, nibbleBytes(dtype, bytes), zero, d, m);
-          storeFour(at + partBytes, nibbleBytes(dtype, i8x16.shr_u(bytes, 4)), zero, d, m);
+          storeFour(at, nibbleBytes(dtype, bytes, levels), zero, d, m);
+          storeFour(at + partBytes, nibbleBytes(dtype, i8x16.shr_u(bytes, 4), levels), zero, d, m);
         } else {
           storeFour(at, bytes, zero, d, m);
         }

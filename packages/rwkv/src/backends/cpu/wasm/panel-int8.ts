@@ -19,7 +19,16 @@
 //
 // Inputs lie as int8-inputs.ts puts them.
 
-import { DTYPE_NF4, DTYPE_Q4, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q8, DTYPE_Q8_0, PANEL_ROWS } from "../abi.ts";
+import {
+  DTYPE_NF4,
+  DTYPE_Q4,
+  DTYPE_Q4_0,
+  DTYPE_Q4_1,
+  DTYPE_Q8,
+  DTYPE_Q8_0,
+  DTYPE_SF4,
+  PANEL_ROWS,
+} from "../abi.ts";
 import { loadHalves } from "./half.ts";
 import { INPUT_BYTES, INPUT_SCALE, INPUT_START, roundTile } from "./int8-inputs.ts";
 import {
@@ -28,9 +37,10 @@ import {
   hasMinimum,
   hasNibbles,
   isBytes,
+  isLevels,
   isWide,
+  levelBytes,
   lookUp,
-  nf4Bytes,
   nWords,
   WORD_BYTES,
 } from "./panel-blocks.ts";
@@ -49,7 +59,7 @@ const HIGH: i32 = 1;
 function bytesOf(dtype: i32, part: i32, words: v128, nibble: v128, levels: v128): v128 {
   if (!hasNibbles(dtype)) return words;
   const quants = v128.and(part == HIGH ? i16x8.shr_u(words, 4) : words, nibble);
-  return dtype == DTYPE_NF4 ? lookUp(levels, quants) : quants;
+  return isLevels(dtype) ? lookUp(levels, quants) : quants;
 }
 
 /** @param even - 255 in each even byte */
@@ -177,7 +187,7 @@ function vectorBlock(
 function vector(dtype: i32, totals: usize, panel: usize, x: usize, nIn: i32): void {
   const nibble = kept(i8x16.splat(15), totals);
   const even = kept(i16x8.splat(255), totals);
-  const levels = kept(nf4Bytes(), totals);
+  const levels = kept(levelBytes(dtype), totals);
   for (let at: usize = 0; at < 64; at += 16) v128.store(totals + at, f32x4.splat(0));
   for (const end = x + <usize>(nIn / BLOCK) * INPUT_BYTES; x < end;) {
     const words = panel + fieldsBytes(dtype);
@@ -256,7 +266,7 @@ function tileBlock(
 function tile(dtype: i32, totals: usize, stride: usize, panel: usize, x: usize, nIn: i32): void {
   const nibble = kept(i8x16.splat(15), totals);
   const even = kept(i16x8.splat(255), totals);
-  const levels = kept(nf4Bytes(), totals);
+  const levels = kept(levelBytes(dtype), totals);
   const blockBytes = fieldsBytes(dtype) + <usize>nWords(dtype) * WORD_BYTES;
   const end = x + <usize>(nIn / BLOCK) * 4 * INPUT_BYTES;
   for (let four: usize = 0; four < 4; four++, totals += 16) {
@@ -303,6 +313,10 @@ function vectorNf4(totals: usize, panel: usize, x: usize, nIn: i32): void {
   vector(DTYPE_NF4, totals, panel, x, nIn);
 }
 
+function vectorSf4(totals: usize, panel: usize, x: usize, nIn: i32): void {
+  vector(DTYPE_SF4, totals, panel, x, nIn);
+}
+
 function tileQ8_0(totals: usize, stride: usize, panel: usize, x: usize, nIn: i32): void {
   tile(DTYPE_Q8_0, totals, stride, panel, x, nIn);
 }
@@ -327,6 +341,10 @@ function tileNf4(totals: usize, stride: usize, panel: usize, x: usize, nIn: i32)
   tile(DTYPE_NF4, totals, stride, panel, x, nIn);
 }
 
+function tileSf4(totals: usize, stride: usize, panel: usize, x: usize, nIn: i32): void {
+  tile(DTYPE_SF4, totals, stride, panel, x, nIn);
+}
+
 /** Four sums of 16 outputs each, `stride` bytes apart, or one. */
 function multiplyPanel(dtype: i32, nRows: i32, totals: usize, stride: usize, panel: usize, x: usize, nIn: i32): void {
   switch (dtype) {
@@ -344,6 +362,9 @@ function multiplyPanel(dtype: i32, nRows: i32, totals: usize, stride: usize, pan
       return;
     case DTYPE_Q4:
       nRows == 1 ? vectorQ4(totals, panel, x, nIn) : tileQ4(totals, stride, panel, x, nIn);
+      return;
+    case DTYPE_SF4:
+      nRows == 1 ? vectorSf4(totals, panel, x, nIn) : tileSf4(totals, stride, panel, x, nIn);
       return;
     default:
       nRows == 1 ? vectorNf4(totals, panel, x, nIn) : tileNf4(totals, stride, panel, x, nIn);

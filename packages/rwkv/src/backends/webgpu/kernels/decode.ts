@@ -4,15 +4,12 @@
 // Quants become signed bytes, their zero point taken off, so that a value is scale * quant + minimum for every block type,
 // and kernels with 8-bit activations multiply the bytes as they are.
 
-import { NF4_LEVELS } from "../../../core/blocks.ts";
-import { DTYPES, isQuantized, type QuantDType } from "../../../core/dtype.ts";
+import { LEVELS } from "../../../core/blocks.ts";
+import { DTYPES, hasLevels, isQuantized, type QuantDType } from "../../../core/dtype.ts";
 import { BLOCK_FORMATS, PLANE_WORDS, type GpuDType, type Plane } from "./formats.ts";
 
 /** What is taken off the quants as the planes hold them. */
 const ZEROS: Readonly<Partial<Record<QuantDType, number>>> = { q4_0: 8, q5_0: 16, q3_k: 4, q6_k: 32 };
-
-/** Levels that nibbles are the numbers of, whole numbers of 8 bits. */
-const LEVELS: Readonly<Partial<Record<QuantDType, readonly number[]>>> = { nf4: NF4_LEVELS };
 
 /** Scale and minimum of unit u out of the bytes of its super-block, `d` and `m` given; for types that have those. */
 const SUB_SCALES: Readonly<Partial<Record<QuantDType, string>>> = {
@@ -63,7 +60,7 @@ export function hasUnitScales(dtype: QuantDType): boolean {
 export function quantsText(dtype: QuantDType): string {
   const { first, second, hasScales } = BLOCK_FORMATS[dtype];
   const zero = ZEROS[dtype];
-  const levels = LEVELS[dtype];
+  const levels = hasLevels(dtype) ? LEVELS[dtype] : undefined;
   const secondWords = second === null ? 0 : PLANE_WORDS[second];
   const planes = PLANE_TEXTS[first]("0u");
   const all =

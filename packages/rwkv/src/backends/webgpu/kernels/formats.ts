@@ -57,6 +57,7 @@ export const BLOCK_FORMATS: Readonly<Record<QuantDType, BlockFormat>> = {
   q8: format("bytes", null, [0]),
   q4: format("nibbles", null, [0, 2]),
   nf4: format("nibbles", null, [0]),
+  sf4: format("nibbles", null, [0]),
 };
 
 /** Where the parts of a row begin, in words, and how long it is. */
