@@ -89,11 +89,15 @@ static void rowInt8(const Product& product, const QuantBlock* x, size_t output) 
       T::scales(panel + p * panelBytes, scales);
       P sum = acc[p];
       for (size_t group = 0; group < T::GROUPS; group++) {
+        const size_t first = group * T::STEPS;
+        Bytes quants[T::STEPS][BLOCK_WORDS];
+        if constexpr (requires { T::bothQuants(panel, quants[0], quants[1]); }) {
+          T::bothQuants(panel + p * panelBytes, quants[0], quants[1]);
+        } else {
+          UNROLL for (size_t step = 0; step < T::STEPS; step++) T::quants(panel + p * panelBytes, group, step, quants[step]);
+        }
         UNROLL for (size_t step = 0; step < T::STEPS; step++) {
-          const size_t at = group * T::STEPS + step;
-          Bytes quants[BLOCK_WORDS];
-          T::quants(panel + p * panelBytes, group, step, quants);
-          addStep<T, 1>(&sum, scales, at, quants, x + at);
+          addStep<T, 1>(&sum, scales, first + step, quants[step], x + first + step);
         }
       }
       acc[p] = sum;

@@ -11,6 +11,7 @@
 //   GROUPS, STEPS      a block is GROUPS times STEPS times 32 inputs; those of one group share bytes
 //   scales             unpacks all scales and minimums of a block
 //   quants             unpacks 32 inputs: four in each of eight words
+//   bothQuants         of those that have it, two steps: unpacks both with one load of each word
 //
 // Products of scale and quant are exact in f32, so that a weight is rounded at most once, when its minimum is added.
 
@@ -83,6 +84,15 @@ struct NibbleBlocks {
       nibblesOf32<HALVES>(block, 0, out);
     } else {
       nibblesOf64<HALVES>(block, 0, 4 * static_cast<int>(step), out);
+    }
+  }
+  INLINE void bothQuants(const uint8_t* block, Bytes* first, Bytes* second)
+    requires(N == 64)
+  {
+    UNROLL for (size_t w = 0; w < BLOCK_WORDS; w++) {
+      const Bytes bytes = wordOf<HALVES>(block, w);
+      first[w] = bitsOf(bytes, 0, 4);
+      second[w] = bitsOf(bytes, 4, 4);
     }
   }
 };
