@@ -42,6 +42,7 @@ describe.skipIf(WEBGPU.length === 0)("commands on the GPU", { timeout: 300_000 }
     for (const phase of ["prefill", "decode"]) {
       expect(report[phase]!.tokensPerSecond.median).toBeGreaterThan(0);
     }
+    expect(report["ffnZeroShare"]).toBeGreaterThan(0.2); // squared ReLUs of a random model: about half
   });
 
   test("a wrong token ends the command after the model was loaded, with the code of wrong usage", async () => {

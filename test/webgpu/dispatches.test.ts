@@ -9,13 +9,14 @@ import { lower } from "../../packages/rwkv/src/backends/webgpu/commands.ts";
 import { fuse } from "../../packages/rwkv/src/backends/webgpu/fusion.ts";
 import { matricesToGather } from "../../packages/rwkv/src/backends/webgpu/gather.ts";
 import type { Gpu } from "../../packages/rwkv/src/backends/webgpu/gpu.ts";
-import { rowFormat, type GpuDType } from "../../packages/rwkv/src/backends/webgpu/kernels/formats.ts";
+import type { GpuDType } from "../../packages/rwkv/src/backends/webgpu/kernels/formats.ts";
 import { Memory } from "../../packages/rwkv/src/backends/webgpu/memory.ts";
 import type { Places } from "../../packages/rwkv/src/backends/webgpu/operands.ts";
+import { panelPacking, rowPacking } from "../../packages/rwkv/src/backends/webgpu/packing.ts";
 import { dispatchReport, type DispatchReport } from "../../packages/rwkv/src/backends/webgpu/report.ts";
 import type { Matrix } from "../../packages/rwkv/src/backends/webgpu/weights.ts";
 import { Shortlists } from "../../packages/rwkv/src/backends/webgpu/shortlists.ts";
-import { countElements } from "../../packages/rwkv/src/core/dtype.ts";
+import { countElements, isQuantized } from "../../packages/rwkv/src/core/dtype.ts";
 import { GROUP_NORM_EPS, type ModelConfig } from "../../packages/rwkv/src/model/config.ts";
 import { declareForward } from "../../packages/rwkv/src/model/forward.ts";
 import { weightRules } from "../../packages/rwkv/src/model/weights/tables.ts";
@@ -92,9 +93,11 @@ function planned(version: ModelConfig["version"], nLayer: number, dtypeOf: DType
   const matrixOf = (tensor: Tensor): Matrix => {
     const [nRows, nIn] = tensor.shape as readonly [number, number];
     const dtype = tensor.dtype as GpuDType;
-    const { rowWords } = rowFormat(dtype, nIn);
-    const place = { memory: new Memory(tensor.name), at: 0, stride: rowWords };
-    const matrix = matrices.get(tensor) ?? { dtype, parts: [{ firstRow: 0, nRows, place }] };
+    const isSparse = tensor.name.endsWith("ffn.value.weight") && !isQuantized(dtype);
+    const { nTogether, words } = isSparse ? panelPacking(dtype, nIn) : rowPacking(dtype, nIn);
+    const place = { memory: new Memory(tensor.name), at: 0, stride: words };
+    const part = { firstRow: 0, nRows, place, byteLength: 4 * words * Math.ceil(nRows / nTogether) };
+    const matrix = matrices.get(tensor) ?? { dtype, isSparse, parts: [part] };
     matrices.set(tensor, matrix);
     return matrix;
   };
@@ -107,8 +110,10 @@ function planned(version: ModelConfig["version"], nLayer: number, dtypeOf: DType
     }
   }
   const memories = new Map<string, Memory>();
+  const counts = new Memory("counts");
   const places: Places = {
     matrixOf,
+    countsOf: () => ({ memory: counts, at: 0, stride: 0 }),
     placeOf: ({ kind, rows, name }) => {
       const label = kind === "state" || kind === "input" ? name : `${kind} ${rows}`;
       const memory = memories.get(label) ?? new Memory(label);
@@ -182,4 +187,6 @@ test("a layer of version 7 reads each of its matrices once", () => {
   const nWeights = 4 * nEmbd * nAtt + 2 * nEmbd * nFfn + ranksTogether * (nEmbd + nAtt);
   const layer = layerOf("7", () => "f16");
   expect(layer.reduce((sum, { matrixBytes }) => sum + matrixBytes, 0)).toBe(2 * nWeights);
+  // Of one of them, ffn.value, only as much as its inputs that are not zero ask for.
+  expect(layer.reduce((sum, { sparseBytes }) => sum + sparseBytes, 0)).toBe(2 * nEmbd * nFfn);
 });

@@ -20,6 +20,9 @@ const N_ROWS = 67;
 /** Of the steps that a text of so many rows is cut into: each takes another kernel, or another part of one. */
 const STEPS = [1, 3, 8, 20, N_ROWS];
 
+/** Beyond what a kernel lists of sparse inputs at a time, and no multiple of anything. */
+const N_SPARSE_IN = 2087;
+
 const create = (without: readonly GpuFeature[] = []): Promise<Backend> => WEBGPU[0]!.create(without);
 
 function inputsOf(nRows: number): Float32Array {
@@ -35,21 +38,30 @@ function inputsOf(nRows: number): Float32Array {
 const weightOf = (dtype: DeviceDType): StoredWeight =>
   storedWeight(dtype, [N_OUT, N_IN], uniform(0.5), seeded(5));
 
-/** Products of all rows, `perStep` of them in each step. */
+/** Products of all rows, `perStep` of them in each step; with `skipZeros`, of a matrix whose inputs are called sparse. */
 async function products(
   backend: Backend,
   { dtype, shape, bytes }: StoredWeight,
   x: Float32Array,
   activations: Activations,
   perSteps: readonly number[],
+  skipZeros?: boolean,
 ): Promise<Float32Array[]> {
   const [nOut, nIn] = shape as [number, number];
-  const builder = backend.createBuilder({ maxRows: x.length / nIn, activations });
+  const builder = backend.createBuilder({ maxRows: x.length / nIn, activations, skipZeros });
+  const hasSparseInputs = skipZeros !== undefined;
   const read = (target: Uint8Array): Promise<void> => {
     target.set(bytes);
     return Promise.resolve();
   };
-  const w = await builder.weight({ name: "w", dtype, shape, byteLength: bytes.byteLength, read });
+  const w = await builder.weight({
+    name: "w",
+    dtype,
+    shape,
+    byteLength: bytes.byteLength,
+    hasSparseInputs,
+    read,
+  });
   const input = builder.input("x", [nIn]);
   const product = builder.scratch("product", [nOut], "token");
   const output = builder.output("out", [nOut]);
@@ -122,6 +134,23 @@ describe.skipIf(WEBGPU.length === 0)("products on webgpu", { timeout: 300_000 },
     async (dtype) => {
       const results = await products(await create(), weightOf(dtype), inputsOf(N_ROWS), "f32", STEPS);
       for (const result of results) expect(result).toEqual(results[0]);
+    },
+  );
+
+  test.each(["f32", "f16", "bf16"] as const)(
+    "%s gives a row the same bits in any step, whether zeros are skipped or not",
+    async (dtype) => {
+      const weight = storedWeight(dtype, [N_OUT, N_SPARSE_IN], uniform(0.5), seeded(5));
+      for (const share of [0.5, 0.9, 1]) {
+        const random = seeded(13);
+        const x = Float32Array.from({ length: N_ROWS * N_SPARSE_IN }, () => {
+          const isZero = (1 + random()) / 2 < share;
+          return isZero ? 0 : random();
+        });
+        const backend = await create();
+        const [want] = await products(backend, weight, x, "f32", [N_ROWS], false);
+        for (const got of await products(backend, weight, x, "f32", STEPS, true)) expect(got).toEqual(want);
+      }
     },
   );
 

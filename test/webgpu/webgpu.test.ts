@@ -10,15 +10,19 @@ import { loadProgram, type LoadedProgram } from "../../packages/rwkv/src/model/l
 import { canonicalWeights } from "../../packages/rwkv/src/model/weights/canonical.ts";
 import type { Backend } from "../../packages/rwkv/src/ops/backend.ts";
 import { runTokens } from "../golden/run-model.ts";
-import { checkpointOf, syntheticModel } from "../golden/synthetic.ts";
+import { checkpointOf, syntheticModel, type SyntheticVersion } from "../golden/synthetic.ts";
 import { DISABLED_DAWN_FEATURES } from "../support/dawn.ts";
 import { WEBGPU } from "../support/webgpu.ts";
 import { buildEcho } from "./echo.ts";
 
 const TOKENS = [1, 5, 3, 9, 2, 2, 7];
 
-const load = (backend: Backend): Promise<LoadedProgram> =>
-  loadProgram(backend, canonicalWeights(checkpointOf(syntheticModel("7"))), { maxRows: 8 });
+const load = (
+  backend: Backend,
+  version: SyntheticVersion = "7",
+  skipZeros?: boolean,
+): Promise<LoadedProgram> =>
+  loadProgram(backend, canonicalWeights(checkpointOf(syntheticModel(version))), { maxRows: 8, skipZeros });
 
 function indexOfMost(values: Float32Array): number {
   return values.reduce((best, value, i) => (value > values[best]! ? i : best), 0);
@@ -133,6 +137,24 @@ describe.skipIf(WEBGPU.length === 0)("webgpu", { timeout: 300_000 }, () => {
     expect(readBytes).toEqual(new Array(3).fill(4 * (2 * 256 + 1 + 128)));
     program.dispose();
   });
+
+  test.each(["4", "5.0", "5.1", "5.2", "6", "7"] as const)(
+    "zeros that are skipped change no bit of version %s, and are counted",
+    async (version) => {
+      const backend = await create();
+      const [skipping, dense] = [await load(backend, version), await load(backend, version, false)];
+      for (const nRows of [1, 3, TOKENS.length]) {
+        expect(await runTokens(skipping, TOKENS, nRows)).toEqual(await runTokens(dense, TOKENS, nRows));
+      }
+      const { nInputs, nZeros } = skipping.program.zeroInputs()!;
+      const { nLayer, nFfn } = skipping.config;
+      expect(nInputs).toBe(3 * TOKENS.length * nLayer * nFfn);
+      expect(nZeros / nInputs).toBeGreaterThan(0.2); // squared ReLUs of a random model: about half
+      expect(nZeros / nInputs).toBeLessThan(0.8);
+      expect(dense.program.zeroInputs()).toBeNull();
+      for (const { program } of [skipping, dense]) program.dispose();
+    },
+  );
 
   test("matrices cut by rows give the same bits", async () => {
     const backend = await create();

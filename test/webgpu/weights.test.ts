@@ -14,13 +14,15 @@ const MIB = 2 ** 20;
 
 describe.skipIf(WEBGPU.length === 0)("weights on webgpu", () => {
   test.each([
-    ["f32", 64 * MIB],
-    ["f16", 64 * MIB],
-    ["q8_0", 64 * MIB],
-    ["f32", 20 * MIB],
+    ["f32", 64 * MIB, false],
+    ["f16", 64 * MIB, false],
+    ["q8_0", 64 * MIB, false],
+    ["f32", 20 * MIB, false],
+    ["f32", 20 * MIB, true],
+    ["f16", 64 * MIB, true],
   ] as const)(
-    "%s in buffers of %d bytes: read in parts they are the bytes of a whole read",
-    async (dtype, maxPartBytes) => {
+    "%s in buffers of %d bytes, sparse inputs %s: read in parts they are the bytes of a whole read",
+    async (dtype, maxPartBytes, hasSparseInputs) => {
       const gpu = await openGpu(await loadWebgpu(), null);
       const nIn = 1024;
       const nOut = Math.ceil((37 * MIB) / byteLengthOf(dtype, [nIn]));
@@ -32,6 +34,7 @@ describe.skipIf(WEBGPU.length === 0)("weights on webgpu", () => {
         shape: [nOut, nIn],
         dtype,
         byteLength: bytes.byteLength,
+        hasSparseInputs,
         read(target) {
           target.set(bytes);
           return Promise.resolve();
@@ -56,8 +59,8 @@ describe.skipIf(WEBGPU.length === 0)("weights on webgpu", () => {
         const weights = new Weights(gpu, maxPartBytes);
         await weights.add(tensor, one);
         const parts: (typeof held)[number] = [];
-        for (const { firstRow, nRows, place } of weights.matrixOf(tensor).parts) {
-          const values = new Float32Array(place.stride * nRows);
+        for (const { firstRow, nRows, place, byteLength } of weights.matrixOf(tensor).parts) {
+          const values = new Float32Array(byteLength / 4);
           const copy = gpu.createBuffer("copy", values.byteLength, USAGE.mapRead | USAGE.copyDst);
           const encoder = gpu.device.createCommandEncoder();
           encoder.copyBufferToBuffer(place.memory.buffer!, 0, copy, 0, values.byteLength);

@@ -21,6 +21,7 @@ import { Dispatches } from "./dispatches.ts";
 import { fuse } from "./fusion.ts";
 import { matricesToGather } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
+import { InputCounts } from "./input-counts.ts";
 import { MAX_STEP_ROWS } from "./kernels/kernel.ts";
 import type { Places } from "./operands.ts";
 import { WebgpuProgram } from "./program.ts";
@@ -41,20 +42,28 @@ export interface WebgpuBuilderOptions extends BuilderOptions {
  */
 export function createWebgpuBuilder(
   gpu: Gpu,
-  { maxRows, maxPartBytes, activations = "f32" }: WebgpuBuilderOptions,
+  { maxRows, maxPartBytes, activations = "f32", skipZeros = true }: WebgpuBuilderOptions,
   createOracle: (() => Promise<Backend>) | null,
 ): ProgramBuilder {
   if (!Number.isSafeInteger(maxRows) || maxRows < 1) {
     throw new UsageError(`maxRows is ${maxRows}; give a whole number of rows, at least 1.`);
   }
   gpu.checkAlive();
-  return new WebgpuBuilder(gpu, maxRows, maxPartBytes ?? gpu.maxBindingBytes, activations, createOracle);
+  return new WebgpuBuilder(
+    gpu,
+    maxRows,
+    maxPartBytes ?? gpu.maxBindingBytes,
+    activations,
+    skipZeros,
+    createOracle,
+  );
 }
 
 class WebgpuBuilder implements ProgramBuilder {
   readonly #gpu: Gpu;
   readonly #maxRows: number;
   readonly #activations: Activations;
+  readonly #skipZeros: boolean;
   readonly #createOracle: (() => Promise<Backend>) | null;
   readonly #weights: Weights;
   readonly #tensors: Tensor[] = [];
@@ -68,18 +77,21 @@ class WebgpuBuilder implements ProgramBuilder {
     maxRows: number,
     maxPartBytes: number,
     activations: Activations,
+    skipZeros: boolean,
     createOracle: (() => Promise<Backend>) | null,
   ) {
     this.#createOracle = createOracle;
     this.#gpu = gpu;
     this.#maxRows = maxRows;
     this.#activations = activations;
+    this.#skipZeros = skipZeros;
     this.#weights = new Weights(gpu, maxPartBytes);
   }
 
   async weight(upload: WeightUpload, signal?: AbortSignal): Promise<Tensor> {
     const tensor = this.#declare("weight", "none", upload.name, upload.shape, upload.dtype);
-    const read = this.#reading.then(() => this.#read(tensor, upload, signal));
+    const wanted = this.#skipZeros ? upload : { ...upload, hasSparseInputs: false };
+    const read = this.#reading.then(() => this.#read(tensor, wanted, signal));
     this.#reading = read.catch(() => undefined); // the caller of this weight hears of the failure, not the next one's
     await read;
     return tensor;
@@ -124,8 +136,10 @@ class WebgpuBuilder implements ProgramBuilder {
     const weights = this.#weights;
     const rows = new Rows(gpu, this.#tensors);
     const slots = new Slots(gpu, this.#initials);
+    const counts = new InputCounts(gpu);
     const places: Places = {
       matrixOf: (tensor) => weights.matrixOf(tensor),
+      countsOf: (matrix) => counts.placeOf(matrix),
       placeOf: (tensor) => {
         if (tensor.kind === "weight") return weights.vectorPlace(tensor);
         return tensor.kind === "state" ? slots.placeOf(tensor) : rows.placeOf(tensor);
@@ -139,23 +153,27 @@ class WebgpuBuilder implements ProgramBuilder {
     const calls = commands.flatMap((command) => kernelCalls(command, places, choice));
     calls.push(...(shortlists?.calls ?? []));
     const dispatches = await Dispatches.create(gpu, calls, onCompiled);
-    if (this.#createOracle !== null) {
-      try {
+    try {
+      await counts.allocate();
+      if (this.#createOracle !== null) {
         await trustKernels(gpu, recorded, calls, {
           own: this.#trusted(),
           createOracle: this.#createOracle,
           activations: this.#activations,
+          isSparse: (matrix) => weights.matrixOf(matrix).isSparse,
         });
-      } catch (error) {
-        dispatches.dispose();
-        throw error;
       }
+    } catch (error) {
+      dispatches.dispose();
+      counts.dispose();
+      throw error;
     }
     return new WebgpuProgram({
       gpu,
       weights,
       slots,
       rows,
+      counts,
       shortlists,
       dispatches,
       inputs: this.#tensors.filter(({ kind }) => kind === "input"),

@@ -183,7 +183,7 @@ function makeCall({ command, label, rows, nGroups, operands, scalars, text }: Ca
     rows,
     variants: [{ maxRows: Infinity, rowsPerGroup: 1, text }],
     work: 0,
-    traffic: { matrices: 0, others: bytesOfRows(accessOf(command)) },
+    traffic: { matrices: 0, sparse: 0, others: bytesOfRows(accessOf(command)) },
   };
 }
 

@@ -3,8 +3,9 @@ import type { Tensor } from "../../ops/tensor.ts";
 import type { Product } from "./commands.ts";
 import type { FusedCommand } from "./fusion.ts";
 import { matricesToGather } from "./gather.ts";
-import { rowFormat, type GpuDType } from "./kernels/formats.ts";
+import type { GpuDType } from "./kernels/formats.ts";
 import { Memory } from "./memory.ts";
+import { rowPacking } from "./packing.ts";
 import type { Matrix } from "./weights.ts";
 
 const ROWS = 4;
@@ -13,15 +14,15 @@ const F32_BYTES = 4 * ROWS * COLUMNS;
 
 const matrices = new Map<Tensor, Matrix>();
 
-function matrix(name: string, dtype: GpuDType = "f32", nParts = 1): Tensor {
+function matrix(name: string, dtype: GpuDType = "f32", nParts = 1, isSparse = false): Tensor {
   const shape = [nParts * ROWS, COLUMNS];
   const tensor: Tensor = { index: matrices.size, kind: "weight", rows: "none", name, shape, dtype };
-  const { rowWords } = rowFormat(dtype, COLUMNS);
+  const { words } = rowPacking(dtype, COLUMNS);
   const parts = Array.from({ length: nParts }, (_, i) => {
-    const place = { memory: new Memory(name), at: 0, stride: rowWords };
-    return { firstRow: i * ROWS, nRows: ROWS, place };
+    const place = { memory: new Memory(name), at: 0, stride: words };
+    return { firstRow: i * ROWS, nRows: ROWS, place, byteLength: 4 * words * ROWS };
   });
-  matrices.set(tensor, { dtype, parts });
+  matrices.set(tensor, { dtype, isSparse, parts });
   return tensor;
 }
 
@@ -40,9 +41,10 @@ const gathered = (commands: readonly FusedCommand[], maxBytes: number): string[]
     list.map(({ name }) => name),
   );
 
-test("matrices of one type that are used together are put together, each once", () => {
+test("matrices of one type and form that are used together are put together, each once", () => {
   const [a, b, c, d] = [matrix("a"), matrix("b", "q8_0"), matrix("c"), matrix("d", "q8_0")];
-  const commands = [products(a, b, c, d), products(a, matrix("e"), matrix("f"))];
+  const sparse = matrix("sparse", "f32", 1, true);
+  const commands = [products(a, b, sparse, c, d), products(a, matrix("e"), matrix("f"))];
   expect(gathered(commands, 2 ** 20)).toEqual([
     ["a", "c"],
     ["b", "d"],

@@ -5,7 +5,7 @@ import type { FusedCommand } from "./fusion.ts";
 import type { Matrix, MatrixPart } from "./weights.ts";
 
 /**
- * Lists of two and more matrices: of one type, used by the same command, and together not longer than a kernel can see. A
+ * Lists of two and more matrices: of one type and form, used by the same command, and together not longer than a kernel can see. A
  * matrix is in one list at most, and in none if it is cut.
  * @param maxBytes - of a buffer
  */
@@ -16,15 +16,21 @@ export function matricesToGather(
 ): Tensor[][] {
   const seen = new Set<Tensor>();
   const buffers = commands.flatMap((command) => {
-    const open: { dtype: string; tensors: Tensor[]; byteLength: number }[] = [];
+    const open: { first: Matrix; tensors: Tensor[]; byteLength: number }[] = [];
     for (const { w } of command.op === "products" ? command.products : []) {
-      const { dtype, parts } = matrixOf(w);
+      const first = matrixOf(w);
+      const { parts } = first;
       if (seen.has(w) || parts.length > 1) continue;
       seen.add(w);
       const byteLength = gatheredBytes(parts[0]!);
-      const buffer = open.find((other) => other.dtype === dtype && other.byteLength + byteLength <= maxBytes);
+      const buffer = open.find(
+        (other) =>
+          other.first.dtype === first.dtype &&
+          other.first.isSparse === first.isSparse &&
+          other.byteLength + byteLength <= maxBytes,
+      );
       if (buffer === undefined) {
-        open.push({ dtype, tensors: [w], byteLength });
+        open.push({ first, tensors: [w], byteLength });
       } else {
         buffer.tensors.push(w);
         buffer.byteLength += byteLength;
@@ -36,6 +42,6 @@ export function matricesToGather(
 }
 
 /** What a matrix takes of a buffer with others: kernels may read rows in vectors of four words. */
-export function gatheredBytes({ nRows, place }: MatrixPart): number {
-  return Math.ceil((4 * place.stride * nRows) / 16) * 16;
+export function gatheredBytes({ byteLength }: MatrixPart): number {
+  return Math.ceil(byteLength / 16) * 16;
 }

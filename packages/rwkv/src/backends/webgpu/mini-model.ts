@@ -20,10 +20,15 @@ export class MiniModel {
   readonly #calls: readonly OpCall[];
   /** All handles in use by the calls, in order of their index, with their dimensions here. */
   readonly #shapes: ReadonlyMap<Tensor, readonly number[]>;
+  readonly #isSparse: (matrix: Tensor) => boolean;
   readonly #blocks = new Map<WeightDType, readonly Uint8Array[]>();
 
-  /** @param calls - of a program; its handles are not used otherwise */
-  constructor(calls: readonly OpCall[]) {
+  /**
+   * @param calls - of a program; its handles are not used otherwise
+   * @param isSparse - whether most inputs of products with a matrix are zero
+   */
+  constructor(calls: readonly OpCall[], isSparse: (matrix: Tensor) => boolean) {
+    this.#isSparse = isSparse;
     this.#calls = withoutRepeats(calls);
     const used = new Set(this.#calls.flatMap((call) => operandsOf(call).map(({ tensor }) => tensor)));
     const tensors = [...used].sort((a, b) => a.index - b.index);
@@ -64,10 +69,11 @@ export class MiniModel {
 
   async #declare(
     builder: ProgramBuilder,
-    { kind, name, rows, dtype }: Tensor,
+    tensor: Tensor,
     shape: readonly number[],
     random: () => number,
   ): Promise<Tensor> {
+    const { kind, name, rows, dtype } = tensor;
     switch (kind) {
       case "state":
         return builder.state(name, shape, 0);
@@ -83,7 +89,8 @@ export class MiniModel {
           target.set(bytes);
           return Promise.resolve();
         };
-        return builder.weight({ name, shape, dtype, byteLength: bytes.byteLength, read });
+        const hasSparseInputs = shape.length === 2 && this.#isSparse(tensor);
+        return builder.weight({ name, shape, dtype, byteLength: bytes.byteLength, hasSparseInputs, read });
       }
       default:
         return kind satisfies never;

@@ -11,6 +11,8 @@ export interface Places {
   /** Of everything but matrices. */
   readonly placeOf: (tensor: Tensor) => Place;
   readonly matrixOf: (tensor: Tensor) => Matrix;
+  /** Where the products with a matrix count their inputs; for those that skip zeros. */
+  readonly countsOf: (matrix: Tensor) => Place;
 }
 
 export function operandOf(

@@ -3,8 +3,15 @@ import { decodeToF32 } from "../../core/decode.ts";
 import { byteLengthOf, DTYPES, hasLevels, isDType, isQuantized, isWeightDType } from "../../core/dtype.ts";
 import { f16ToF32, f32ToF16Bytes } from "../../core/half.ts";
 import { LEVELS } from "../../core/blocks.ts";
-import { BLOCK_FORMATS, PLANE_WORDS, rowFormat, type GpuDType, type Plane } from "./kernels/formats.ts";
-import { packRows } from "./packing.ts";
+import {
+  BLOCK_FORMATS,
+  PANEL_OUTPUTS,
+  PLANE_WORDS,
+  rowFormat,
+  type GpuDType,
+  type Plane,
+} from "./kernels/formats.ts";
+import { packRows, panelPacking } from "./packing.ts";
 
 const DTYPES_HERE = Object.keys(DTYPES)
   .filter(isDType)
@@ -95,3 +102,25 @@ test.each(DTYPES_HERE)("rows of %s on the GPU stand for the values of the file",
     }
   }
 });
+
+test.each(["f32", "f16", "bf16"] as const)(
+  "panels of %s have the outputs of an input side by side",
+  (dtype) => {
+    const [nOut, nIn] = [PANEL_OUTPUTS + 6, 5];
+    const { nTogether, words, pack } = panelPacking(dtype, nIn);
+    expect(nTogether).toBe(PANEL_OUTPUTS);
+    const { blockBytes } = DTYPES[dtype];
+    const rows = Uint8Array.from({ length: nOut * nIn * blockBytes }, (_, i) => (i * 2654435761) >>> 13);
+    const packed = new Uint8Array(2 * 4 * words);
+    pack(rows, packed);
+    for (let output = 0; output < 2 * PANEL_OUTPUTS; output++) {
+      for (let input = 0; input < nIn; input++) {
+        const panel = Math.floor(output / PANEL_OUTPUTS) * 4 * words;
+        const at = panel + (PANEL_OUTPUTS * input + (output % PANEL_OUTPUTS)) * blockBytes;
+        const from = (output * nIn + input) * blockBytes;
+        const want = output < nOut ? rows.subarray(from, from + blockBytes) : new Uint8Array(blockBytes);
+        expect(packed.subarray(at, at + blockBytes)).toEqual(want);
+      }
+    }
+  },
+);

@@ -1,8 +1,64 @@
-// From the rows of a file to those of the GPU (kernels/formats.ts draws both ends): the same whole numbers and f16 fields in
-// another order, so that nothing is rounded.
+// From the rows of a file to those of the GPU, or to panels (kernels/formats.ts draws both ends): the same whole numbers and
+// f16 fields in another order, so that nothing is rounded.
 
 import { DTYPES, isQuantized, type QuantDType } from "../../core/dtype.ts";
-import { BLOCK_FORMATS, PLANE_WORDS, type GpuDType, type RowFormat } from "./kernels/formats.ts";
+import {
+  BLOCK_FORMATS,
+  PANEL_OUTPUTS,
+  PLANE_WORDS,
+  rowFormat,
+  type GpuDType,
+  type PlainDType,
+  type RowFormat,
+} from "./kernels/formats.ts";
+
+/** How a matrix is laid down on the GPU. */
+export interface Packing {
+  /** Rows that lie together: one, or those of a panel. */
+  readonly nTogether: number;
+  /** What they take; a multiple of 4. */
+  readonly words: number;
+  /**
+   * Packs rows.
+   * @param rows - as files have them, all of one type
+   * @param out - room for them, holding zeros
+   */
+  readonly pack: (rows: Uint8Array, out: Uint8Array) => void;
+}
+
+export function rowPacking(dtype: GpuDType, nIn: number): Packing {
+  const format = rowFormat(dtype, nIn);
+  return {
+    nTogether: 1,
+    words: format.rowWords,
+    pack: (rows, out) => packRows(dtype, nIn, format, rows, out),
+  };
+}
+
+export function panelPacking(dtype: PlainDType, nIn: number): Packing {
+  const { blockBytes } = DTYPES[dtype];
+  return {
+    nTogether: PANEL_OUTPUTS,
+    words: (PANEL_OUTPUTS * nIn * blockBytes) / 4,
+    pack: (rows, out) => packPanels(elementsOf(rows, blockBytes), nIn, elementsOf(out, blockBytes)),
+  };
+}
+
+type Elements = Uint16Array | Uint32Array;
+
+const elementsOf = ({ buffer, byteOffset, byteLength }: Uint8Array, elementBytes: number): Elements =>
+  elementBytes === 4
+    ? new Uint32Array(buffer, byteOffset, byteLength / 4)
+    : new Uint16Array(buffer, byteOffset, byteLength / 2);
+
+function packPanels(rows: Elements, nIn: number, out: Elements): void {
+  const nRows = rows.length / nIn;
+  for (let row = 0; row < nRows; row++) {
+    const within = row % PANEL_OUTPUTS;
+    const at = (row - within) * nIn + within;
+    for (let i = 0; i < nIn; i++) out[at + PANEL_OUTPUTS * i] = rows[row * nIn + i]!;
+  }
+}
 
 /** Where the parts of one block of the file go, in bytes. */
 interface Places {

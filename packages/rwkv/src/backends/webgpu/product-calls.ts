@@ -1,5 +1,5 @@
-// Products that run at the same time as dispatches: those whose matrices have one type and lie in one buffer are the parts of
-// one dispatch. What a product lacks of bias, factor and base is told by a number, so that all parts have the same text.
+// Products that run at the same time as dispatches: those whose matrices have one type and form and lie in one buffer are the
+// parts of one dispatch. What a product lacks of bias, factor and base is told by a number, so that all parts have the same text.
 
 import { isQuantized } from "../../core/dtype.ts";
 import type { Activations } from "../../ops/backend.ts";
@@ -54,7 +54,8 @@ function areAlike(a: Piece, b: Piece, { placeOf }: Places): boolean {
     ...[out, x, factor ?? out, base ?? out].map((tensor) => placeOf(tensor).memory),
   ];
   const others = memoriesOf(b);
-  return a.matrix.dtype === b.matrix.dtype && memoriesOf(a).every((memory, i) => memory === others[i]);
+  const areOfOneForm = a.matrix.dtype === b.matrix.dtype && a.matrix.isSparse === b.matrix.isSparse;
+  return areOfOneForm && memoriesOf(a).every((memory, i) => memory === others[i]);
 }
 
 function productCall(
@@ -63,30 +64,33 @@ function productCall(
   { features, activations }: KernelChoice,
 ): KernelCall {
   const { product: first, matrix } = pieces[0]!;
-  const { dtype } = matrix;
+  const { dtype, isSparse } = matrix;
   const rows = rowsOf(first.out);
   const isRounded = activations === "int8" && isQuantized(dtype);
   // What stands for the bias of a part that has none, and is not read.
   const anyBias = pieces.map(({ product: { bias } }) => bias).find((bias) => bias !== null) ?? null;
   const products = [...new Set(pieces.map(({ product }) => product))];
   const namesOf = (tensors: readonly Tensor[]): string => tensors.map(({ name }) => name).join(", ");
+  const matrixBytes = sum(pieces.map(({ rows: { byteLength } }) => byteLength));
   return {
     label: `product ${namesOf(products.map(({ w }) => w))} -> ${namesOf(products.map(({ out }) => out))}`,
     parts: pieces.map((piece) => productPart(piece, anyBias, places)),
     isGrouped: true,
     steps: "all",
     rows,
-    variants: productVariants({ dtype, rows, hasBias: anyBias !== null, isRounded }, features),
+    variants: productVariants({ dtype, rows, hasBias: anyBias !== null, isRounded, isSparse }, features),
     work: sum(pieces.map(({ product: { x }, rows: { nRows } }) => rowElements(x) * nRows)),
     traffic: {
-      matrices: sum(pieces.map(({ rows: { place, nRows } }) => 4 * place.stride * nRows)),
+      matrices: matrixBytes,
+      sparse: isSparse ? matrixBytes : 0,
       others: bytesOfRows(accessOf({ op: "products", products })),
     },
   };
 }
 
-function productPart({ product, rows }: Piece, anyBias: Tensor | null, places: Places): KernelPart {
-  const { out, x, bias, factor, base, activation, scale } = product;
+function productPart({ product, matrix, rows }: Piece, anyBias: Tensor | null, places: Places): KernelPart {
+  const { isSparse } = matrix;
+  const { out, x, w, bias, factor, base, activation, scale } = product;
   const { firstRow, nRows, place } = rows;
   const from = (operand: KernelOperand): KernelOperand => ({
     ...operand,
@@ -103,6 +107,7 @@ function productPart({ product, rows }: Piece, anyBias: Tensor | null, places: P
       from(read("factor", factor ?? out)),
       from(read("base", base ?? out)),
       ...(anyBias === null ? [] : [from(read("bias", bias ?? anyBias))]),
+      ...(isSparse ? [countsOperand(places.countsOf(w))] : []),
     ],
     scalars: [
       u32("n_in", rowElements(x)),
@@ -110,10 +115,18 @@ function productPart({ product, rows }: Piece, anyBias: Tensor | null, places: P
       u32("has", has),
       u32("activation", activationNumber(activation)),
       f32("scale", scale),
+      ...(isSparse ? [u32("counts_inputs", firstRow === 0 ? 1 : 0)] : []),
     ],
-    nGroups: productGroups(nRows),
+    nGroups: productGroups(nRows, isSparse),
   };
 }
+
+const countsOperand = (place: Place): KernelOperand => ({
+  name: "counts",
+  place,
+  isWritten: true,
+  type: "u32",
+});
 
 const advance = (place: Place, nElements: number): Place => ({ ...place, at: place.at + nElements });
 

@@ -2,11 +2,12 @@
 // reading back what the runs ask for.
 
 import { UsageError } from "../../core/errors.ts";
-import type { Program, Run, StepOptions } from "../../ops/backend.ts";
+import type { Program, Run, StepOptions, ZeroInputs } from "../../ops/backend.ts";
 import { N_LIKELIEST } from "../../core/shortlist.ts";
 import { rowElements, type Tensor } from "../../ops/tensor.ts";
 import { areEqual, type AddCommands, type Dispatches, type StepRows } from "./dispatches.ts";
 import type { Gpu } from "./gpu.ts";
+import type { InputCounts } from "./input-counts.ts";
 import type { DispatchReport } from "./report.ts";
 import type { Rows } from "./rows.ts";
 import type { Shortlists } from "./shortlists.ts";
@@ -20,6 +21,7 @@ export interface Recording {
   readonly weights: Weights;
   readonly slots: Slots;
   readonly rows: Rows;
+  readonly counts: InputCounts;
   /** Null if there are too few logits for them. */
   readonly shortlists: Shortlists | null;
   readonly dispatches: Dispatches;
@@ -54,9 +56,9 @@ export class WebgpuProgram implements Program {
     this.stateElements = recording.slots.nElements;
     this.maxRows = recording.maxRows;
     this.hasShortlists = recording.shortlists !== null;
-    const { gpu, rows, output, shortlists } = recording;
+    const { gpu, rows, output, counts, shortlists } = recording;
     const { memory } = rows.placeOf(output);
-    this.#output = new StepOutput(gpu, memory, rowElements(output), shortlists?.result ?? null);
+    this.#output = new StepOutput(gpu, memory, rowElements(output), shortlists?.result ?? null, counts);
     this.dispatchReport = recording.dispatches.report;
   }
 
@@ -109,9 +111,8 @@ export class WebgpuProgram implements Program {
     });
   }
 
-  zeroInputs(): null {
-    this.#alive();
-    return null;
+  zeroInputs(): ZeroInputs | null {
+    return this.#alive().counts.zeroInputs;
   }
 
   async step(
@@ -177,8 +178,8 @@ export class WebgpuProgram implements Program {
     else this.#free(recording);
   }
 
-  #free({ weights, slots, rows, shortlists, dispatches }: Recording): void {
-    for (const part of [weights, slots, rows, shortlists, dispatches, this.#output]) part?.dispose();
+  #free({ weights, slots, rows, counts, shortlists, dispatches }: Recording): void {
+    for (const part of [weights, slots, rows, counts, shortlists, dispatches, this.#output]) part?.dispose();
   }
 
   /** Waits for the calls before: whatever replaces buffers must not do so in the middle of a step. */

@@ -7,6 +7,8 @@ export interface DispatchReport {
   readonly label: string;
   /** Bytes of matrices that a step reads, whatever its rows. */
   readonly matrixBytes: number;
+  /** Those of them that steps of few rows read only as far as the inputs that they are multiplied with are not zero. */
+  readonly sparseBytes: number;
   /** Bytes of vectors, rows and states that a step of one row reads and writes, each counted once. */
   readonly otherBytes: number;
 }
@@ -15,9 +17,10 @@ export interface DispatchReport {
 export function dispatchReport(calls: readonly KernelCall[]): DispatchReport[] {
   return calls
     .filter(({ steps }) => steps !== "longer runs")
-    .map(({ label, traffic: { matrices, others } }) => ({
+    .map(({ label, traffic: { matrices, sparse, others } }) => ({
       label,
       matrixBytes: matrices,
+      sparseBytes: sparse,
       otherBytes: others,
     }));
 }

@@ -195,6 +195,6 @@ function callOf(label: string, part: KernelPart, text: string, words: number): K
     rows: "shortlist",
     variants: [{ maxRows: Infinity, rowsPerGroup: 1, text }],
     work: 0,
-    traffic: { matrices: 0, others: 4 * words },
+    traffic: { matrices: 0, sparse: 0, others: 4 * words },
   };
 }

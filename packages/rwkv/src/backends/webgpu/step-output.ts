@@ -1,9 +1,11 @@
-// What a step returns: rows of logits and shortlists, copied to a buffer that is mapped for reading.
+// What a step returns: rows of logits and shortlists, copied to a buffer that is mapped for reading, and with them the counts of
+// inputs.
 
 import type { Run } from "../../ops/backend.ts";
 import { shortlistElements } from "../../core/shortlist.ts";
 import type { StepRows } from "./dispatches.ts";
 import type { Gpu } from "./gpu.ts";
+import type { InputCounts } from "./input-counts.ts";
 import { Memory } from "./memory.ts";
 import { USAGE } from "./usage.ts";
 
@@ -12,7 +14,8 @@ export class StepOutput {
   readonly #logits: Memory;
   readonly #width: number;
   readonly #shortlists: Memory | null;
-  /** What the output is read through: rows of logits, then shortlists. */
+  readonly #counts: InputCounts;
+  /** What the output is read through: rows of logits, then shortlists, then counts of inputs. */
   readonly #staging = new Memory("staging");
   #stagingBytes = 0;
   /** Kept between steps, grown to the most elements asked for: as they were read, and in the order of the runs. */
@@ -22,17 +25,19 @@ export class StepOutput {
   /**
    * @param logits - whose rows of `width` come first
    * @param shortlists - where the others come from; null if there are none
+   * @param counts - brought up to date with each reading
    */
-  constructor(gpu: Gpu, logits: Memory, width: number, shortlists: Memory | null) {
+  constructor(gpu: Gpu, logits: Memory, width: number, shortlists: Memory | null, counts: InputCounts) {
     this.#gpu = gpu;
     this.#logits = logits;
     this.#width = width;
     this.#shortlists = shortlists;
+    this.#counts = counts;
   }
 
   /** Makes room for what comes back. @throws DeviceError if there is no memory */
   async reserve(rows: StepRows): Promise<void> {
-    const bytes = 4 * this.#elementsOf(rows);
+    const bytes = 4 * (this.#elementsOf(rows) + this.#counts.nWords);
     if (bytes <= this.#stagingBytes) return;
     const usage = USAGE.copyDst | USAGE.mapRead;
     const make = (): GPUBuffer => this.#gpu.createBuffer("staging", bytes, usage);
@@ -44,20 +49,24 @@ export class StepOutput {
   addCopies(encoder: GPUCommandEncoder, rows: StepRows): void {
     const logitBytes = 4 * this.#rowElementsOf(rows);
     const shortlistBytes = 4 * rows.shortlist * rows.shortlistWords;
+    const nBytes = logitBytes + shortlistBytes;
     const staging = this.#staging.buffer!;
     if (logitBytes > 0) encoder.copyBufferToBuffer(this.#logits.buffer!, 0, staging, 0, logitBytes);
     if (shortlistBytes > 0) {
       encoder.copyBufferToBuffer(this.#shortlists!.buffer!, 0, staging, logitBytes, shortlistBytes);
     }
+    if (nBytes > 0) this.#counts.copyTo(encoder, staging, nBytes);
   }
 
   /** @returns what the runs asked for, in their order; valid until the next step. Empty if they asked for nothing */
   async read(runs: readonly Run[], rows: StepRows): Promise<Float32Array> {
     const nElements = this.#elementsOf(rows);
     if (nElements === 0) return new Float32Array(0);
-    if (this.#read.length < nElements) this.#read = new Float32Array(nElements);
+    const { nWords } = this.#counts;
+    if (this.#read.length < nElements + nWords) this.#read = new Float32Array(nElements + nWords);
+    await this.#gpu.read(this.#staging.buffer!, this.#read.subarray(0, nElements + nWords));
+    this.#counts.update(new Uint32Array(this.#read.buffer, 4 * nElements, nWords));
     const read = this.#read.subarray(0, nElements);
-    await this.#gpu.read(this.#staging.buffer!, read);
     return rows.shortlist === 0 ? read : this.#inOrder(read, runs, rows);
   }
 

@@ -5,6 +5,7 @@
 import { DeviceError } from "../../core/errors.ts";
 import type { Activations, Backend, Program, Run } from "../../ops/backend.ts";
 import type { OpCall } from "../../ops/signature.ts";
+import type { Tensor } from "../../ops/tensor.ts";
 import type { Gpu } from "./gpu.ts";
 import { assemble, type KernelCall } from "./kernels/kernel.ts";
 import { MiniModel } from "./mini-model.ts";
@@ -29,6 +30,8 @@ export interface Compared {
   readonly createOracle: () => Promise<Backend>;
   /** Of the former. */
   readonly activations: Activations;
+  /** Whether the program skips zeros in products with a matrix. */
+  readonly isSparse: (matrix: Tensor) => boolean;
 }
 
 /**
@@ -40,13 +43,13 @@ export async function trustKernels(
   { verdict, description }: Gpu,
   recorded: readonly OpCall[],
   calls: readonly KernelCall[],
-  { own, createOracle, activations }: Compared,
+  { own, createOracle, activations, isSparse }: Compared,
 ): Promise<void> {
   if (verdict.failure !== null) throw verdict.failure;
   const texts = calls.flatMap((call) => assemble(call).texts);
   if (texts.every((text) => verdict.trusted.has(text))) return;
   const difference = await compare(
-    new MiniModel(recorded),
+    new MiniModel(recorded, isSparse),
     rowCounts(calls),
     [own, await createOracle()],
     LIMITS[activations],

@@ -1,27 +1,31 @@
-// Weights on the GPU. A matrix is uploaded as it is read, its rows packed as kernels/formats.ts draws them; one that is larger than
-// what a kernel can see of a buffer is cut into several by rows. Vectors are small and share one buffer.
+// Weights on the GPU. A matrix is uploaded as it is read, packed as kernels/formats.ts draws it; one that is larger than what a
+// kernel can see of a buffer is cut into several by rows. Vectors are small and share one buffer.
 
 import type { ReadPart } from "../../core/byte-source.ts";
-import { byteLengthOf } from "../../core/dtype.ts";
+import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
 import { DeviceError, UnsupportedError } from "../../core/errors.ts";
 import type { WeightUpload } from "../../ops/backend.ts";
 import type { Tensor } from "../../ops/tensor.ts";
 import { checkUploadLength, readRows } from "../../ops/upload.ts";
 import { gatheredBytes } from "./gather.ts";
 import type { Gpu } from "./gpu.ts";
-import { rowFormat, type GpuDType, type RowFormat } from "./kernels/formats.ts";
+import type { GpuDType } from "./kernels/formats.ts";
 import { KERNEL_USAGE, Memory, type Place } from "./memory.ts";
-import { packRows } from "./packing.ts";
+import { panelPacking, rowPacking, type Packing } from "./packing.ts";
 
 /** Consecutive rows of a matrix in one buffer. */
 export interface MatrixPart {
   readonly firstRow: number;
   readonly nRows: number;
+  /** Of a row, or of a panel. */
   readonly place: Place;
+  readonly byteLength: number;
 }
 
 export interface Matrix {
   readonly dtype: GpuDType;
+  /** Whether it lies in panels, of which only what meets inputs that are not zero is read. */
+  readonly isSparse: boolean;
   readonly parts: readonly MatrixPart[];
 }
 
@@ -71,12 +75,13 @@ export class Weights {
       );
     }
     checkUploadLength(upload);
+    const isSparse = upload.hasSparseInputs === true;
     if (upload.readPart !== undefined && upload.byteLength > PIECE_BYTES) {
-      await this.#streamMatrix(tensor, dtype, upload.readPart, signal);
+      await this.#streamMatrix(tensor, dtype, isSparse, upload.readPart, signal);
     } else {
       const bytes = new Uint8Array(byteLengthOf(dtype, shape));
       await readRows(upload, bytes, signal);
-      if (shape.length === 2) await this.#addMatrix(tensor, dtype, bytes);
+      if (shape.length === 2) await this.#addMatrix(tensor, dtype, isSparse, bytes);
       else this.#addVector(tensor, bytes);
     }
     this.#byteLength += upload.byteLength;
@@ -121,17 +126,17 @@ export class Weights {
   async #gather(tensors: readonly Tensor[]): Promise<void> {
     const matrices = tensors.map((tensor) => this.matrixOf(tensor));
     const label = tensors.map(({ name }) => name).join(", ");
-    const byteLength = matrices.reduce((sum, { parts }) => sum + gatheredBytes(parts[0]!), 0);
+    const totalBytes = matrices.reduce((sum, { parts }) => sum + gatheredBytes(parts[0]!), 0);
     const buffer = await this.#gpu.allocating(`weights ${label} side by side`, () =>
-      this.#gpu.createBuffer(label, byteLength, KERNEL_USAGE),
+      this.#gpu.createBuffer(label, totalBytes, KERNEL_USAGE),
     );
     const memory = new Memory(label);
     const encoder = this.#gpu.device.createCommandEncoder();
     let at = 0;
     const moved = matrices.map((matrix): Matrix => {
       const part = matrix.parts[0]!;
-      const { place, nRows } = part;
-      encoder.copyBufferToBuffer(place.memory.buffer!, 0, buffer, at, 4 * place.stride * nRows);
+      const { place, byteLength } = part;
+      encoder.copyBufferToBuffer(place.memory.buffer!, 0, buffer, at, byteLength);
       const parts = [{ ...part, place: { ...place, memory, at: at / 4 } }];
       at += gatheredBytes(part);
       return { ...matrix, parts };
@@ -151,19 +156,19 @@ export class Weights {
     this.#nVectorWords += values.length;
   }
 
-  async #addMatrix(tensor: Tensor, dtype: GpuDType, bytes: Uint8Array): Promise<void> {
+  async #addMatrix(tensor: Tensor, dtype: GpuDType, isSparse: boolean, bytes: Uint8Array): Promise<void> {
     const { name } = tensor;
-    const nIn = tensor.shape[1]!;
-    const fileRowBytes = byteLengthOf(dtype, [nIn]);
-    for (const { memory, format, firstRow, nRows } of this.#partsOf(tensor, dtype)) {
+    const fileRowBytes = byteLengthOf(dtype, [tensor.shape[1]!]);
+    for (const { part, packing } of this.#partsOf(tensor, dtype, isSparse)) {
+      const { firstRow, nRows, byteLength, place } = part;
       const buffer = await this.#gpu.allocating(`weight "${name}"`, () => {
-        const made = this.#gpu.createBuffer(name, 4 * format.rowWords * nRows, KERNEL_USAGE, true);
+        const made = this.#gpu.createBuffer(name, byteLength, KERNEL_USAGE, true);
         const rows = bytes.subarray(firstRow * fileRowBytes, (firstRow + nRows) * fileRowBytes);
-        packRows(dtype, nIn, format, rows, new Uint8Array(made.getMappedRange()));
+        packing.pack(rows, new Uint8Array(made.getMappedRange()));
         made.unmap();
         return made;
       });
-      memory.replace(this.#gpu, buffer);
+      place.memory.replace(this.#gpu, buffer);
     }
   }
 
@@ -171,26 +176,28 @@ export class Weights {
   async #streamMatrix(
     tensor: Tensor,
     dtype: GpuDType,
+    isSparse: boolean,
     readPart: ReadPart,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const { name } = tensor;
-    const nIn = tensor.shape[1]!;
-    const fileRowBytes = byteLengthOf(dtype, [nIn]);
-    for (const { memory, format, firstRow, nRows } of this.#partsOf(tensor, dtype)) {
-      const rowBytes = 4 * format.rowWords;
-      const pieceRows = Math.max(1, Math.floor(PIECE_BYTES / rowBytes));
-      const make = (): GPUBuffer => this.#gpu.createBuffer(name, rowBytes * nRows, KERNEL_USAGE);
+    const fileRowBytes = byteLengthOf(dtype, [tensor.shape[1]!]);
+    for (const { part, packing } of this.#partsOf(tensor, dtype, isSparse)) {
+      const { firstRow, nRows, byteLength } = part;
+      const { memory } = part.place;
+      const { nTogether, words } = packing;
+      const pieceRows = nTogether * Math.max(1, Math.floor(PIECE_BYTES / (4 * words)));
+      const make = (): GPUBuffer => this.#gpu.createBuffer(name, byteLength, KERNEL_USAGE);
       memory.replace(this.#gpu, await this.#gpu.allocating(`weight "${name}"`, make));
       for (let row = 0; row < nRows; row += pieceRows) {
         const nPieceRows = Math.min(pieceRows, nRows - row);
         const bytes = new Uint8Array(nPieceRows * fileRowBytes);
         await readPart((firstRow + row) * fileRowBytes, bytes, signal);
-        const words = new Uint8Array(nPieceRows * rowBytes);
-        packRows(dtype, nIn, format, bytes, words);
+        const packed = new Uint8Array(4 * words * Math.ceil(nPieceRows / nTogether));
+        packing.pack(bytes, packed);
         // Disposed meanwhile: `add` frees the rest.
         if (this.#isDisposed) return;
-        this.#gpu.device.queue.writeBuffer(memory.buffer!, row * rowBytes, words);
+        this.#gpu.device.queue.writeBuffer(memory.buffer!, 4 * words * (row / nTogether), packed);
         await this.#gpu.done();
       }
     }
@@ -200,25 +207,29 @@ export class Weights {
   *#partsOf(
     tensor: Tensor,
     dtype: GpuDType,
-  ): Generator<{ memory: Memory; format: RowFormat; firstRow: number; nRows: number }> {
+    isSparse: boolean,
+  ): Generator<{ readonly part: MatrixPart; readonly packing: Packing }> {
     const { name } = tensor;
     const [nOut, nIn] = tensor.shape as readonly [number, number];
-    const format = rowFormat(dtype, nIn);
-    const rowBytes = 4 * format.rowWords;
-    const maxRows = Math.floor(this.#maxPartBytes / rowBytes);
+    const panels = isSparse && !isQuantized(dtype) ? panelPacking(dtype, nIn) : null;
+    const isInPanels = panels !== null && 4 * panels.words <= this.#maxPartBytes;
+    const packing = isInPanels ? panels : rowPacking(dtype, nIn);
+    const { nTogether, words } = packing;
+    const maxRows = nTogether * Math.floor(this.#maxPartBytes / (4 * words));
     if (maxRows === 0) {
       throw new DeviceError(
-        `weight "${name}": a row of ${nIn} in ${dtype} takes ${rowBytes} bytes, but kernels of this GPU see at most ` +
+        `weight "${name}": a row of ${nIn} in ${dtype} takes ${4 * words} bytes, but kernels of this GPU see at most ` +
           `${this.#maxPartBytes} of a buffer.`,
       );
     }
     const parts: MatrixPart[] = [];
-    this.#matrices.set(tensor, { dtype, parts });
+    this.#matrices.set(tensor, { dtype, isSparse: isInPanels, parts });
     for (let firstRow = 0; firstRow < nOut; firstRow += maxRows) {
       const nRows = Math.min(maxRows, nOut - firstRow);
-      const memory = new Memory(name);
-      parts.push({ firstRow, nRows, place: { memory, at: 0, stride: format.rowWords } });
-      yield { memory, format, firstRow, nRows };
+      const place = { memory: new Memory(name), at: 0, stride: words };
+      const part = { firstRow, nRows, place, byteLength: 4 * words * Math.ceil(nRows / nTogether) };
+      parts.push(part);
+      yield { part, packing };
     }
   }
 }

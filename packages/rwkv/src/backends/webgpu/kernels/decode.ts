@@ -6,7 +6,14 @@
 
 import { LEVELS } from "../../../core/blocks.ts";
 import { DTYPES, hasLevels, isQuantized, type QuantDType } from "../../../core/dtype.ts";
-import { BLOCK_FORMATS, PLANE_WORDS, type GpuDType, type Plane } from "./formats.ts";
+import {
+  BLOCK_FORMATS,
+  PANEL_OUTPUTS,
+  PLANE_WORDS,
+  type GpuDType,
+  type PlainDType,
+  type Plane,
+} from "./formats.ts";
 
 /** What is taken off the quants as the planes hold them. */
 const ZEROS: Readonly<Partial<Record<QuantDType, number>>> = { q4_0: 8, q5_0: 16, q3_k: 4, q6_k: 32 };
@@ -110,29 +117,35 @@ fn levels_of(q: vec4u) -> vec4u {
 }`;
 }
 
-const PLAIN_TEXTS = {
-  f32: `return mat4x4f(bitcast<vec4f>(w(o, 4u * u)), bitcast<vec4f>(w(o, 4u * u + 1u)),
-    bitcast<vec4f>(w(o, 4u * u + 2u)), bitcast<vec4f>(w(o, 4u * u + 3u)));`,
+const PANEL_EIGHTS = PANEL_OUTPUTS / 8;
+
+/** Eight consecutive values `i` of a row or panel. */
+const EIGHT_TEXTS: Readonly<Record<PlainDType, string>> = {
+  f32: "return mat2x4f(bitcast<vec4f>(w(row, 2u * i)), bitcast<vec4f>(w(row, 2u * i + 1u)));",
   f16: `
-  let a = w(o, 2u * u);
-  let b = w(o, 2u * u + 1u);
-  return mat4x4f(
-    vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(a.z), unpack2x16float(a.w)),
-    vec4f(unpack2x16float(b.x), unpack2x16float(b.y)), vec4f(unpack2x16float(b.z), unpack2x16float(b.w)));`,
+  let a = w(row, i);
+  return mat2x4f(
+    vec4f(unpack2x16float(a.x), unpack2x16float(a.y)), vec4f(unpack2x16float(a.z), unpack2x16float(a.w)));`,
   bf16: `
-  let a = w(o, 2u * u);
-  let b = w(o, 2u * u + 1u);
-  return mat4x4f(four(a.xy), four(a.zw), four(b.xy), four(b.zw));`,
-} as const;
+  let a = w(row, i);
+  return mat2x4f(four(a.xy), four(a.zw));`,
+};
+
+const eightText = (dtype: PlainDType): string => `
+fn four(halves: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(halves.x << 16u, halves.x & 0xffff0000u, halves.y << 16u, halves.y & 0xffff0000u));
+}
+fn eight(row: u32, i: u32) -> mat2x4f { ${EIGHT_TEXTS[dtype]} }`;
 
 /** WGSL of `weights(o, u) -> mat4x4f`: the 16 values of unit u of output o, four to a column. */
 export function weightsText(dtype: GpuDType): string {
   if (!isQuantized(dtype)) {
-    return `
-fn four(halves: vec2u) -> vec4f {
-  return bitcast<vec4f>(vec4u(halves.x << 16u, halves.x & 0xffff0000u, halves.y << 16u, halves.y & 0xffff0000u));
-}
-fn weights(o: u32, u: u32) -> mat4x4f { ${PLAIN_TEXTS[dtype]} }`;
+    return `${eightText(dtype)}
+fn weights(o: u32, u: u32) -> mat4x4f {
+  let a = eight(o, 2u * u);
+  let b = eight(o, 2u * u + 1u);
+  return mat4x4f(a[0], a[1], b[0], b[1]);
+}`;
   }
   return `${quantsText(dtype)}
 fn signed_bytes(word: u32) -> vec4f { return vec4f((vec4i(i32(word)) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u)); }
@@ -142,4 +155,10 @@ fn weights(o: u32, u: u32) -> mat4x4f {
   return mat4x4f(value(signed_bytes(q.x), s), value(signed_bytes(q.y), s), value(signed_bytes(q.z), s), value(signed_bytes(q.w), s));
 }
 fn value(q: vec4f, s: vec2f) -> vec4f { return ${hasMinimum(dtype) ? "fma(vec4f(s.x), q, vec4f(s.y))" : "s.x * q"}; }`;
+}
+
+/** WGSL of `column_of(g, i) -> mat2x4f`, for panels: the weights of outputs 8 g to 8 g + 7 of input i. */
+export function columnText(dtype: PlainDType): string {
+  return `${eightText(dtype)}
+fn column_of(g: u32, i: u32) -> mat2x4f { return eight(g / ${PANEL_EIGHTS}u, ${PANEL_EIGHTS}u * i + g % ${PANEL_EIGHTS}u); }`;
 }

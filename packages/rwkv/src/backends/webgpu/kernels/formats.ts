@@ -11,6 +11,9 @@
 //   crumbs     2 words, one for each unit: byte i has input 4 j + i of the unit in the bits 2 j and 2 j + 1
 //   bits       1 word: byte i has input 16 h + 4 j + i in the bit 4 h + j
 //
+// A matrix whose inputs are mostly zero, of a plain type, lies in panels of 64 outputs, the last one filled up with zeros; in
+// each of them one input after the other, its 64 weights together, so that what is multiplied with zero need not be read.
+//
 // The second plane holds the upper bits of the quants. Scales are those of sub-blocks, as bytes: one for each unit, or
 // scale and minimum for each block. The f16 fields of each block of the file follow one another.
 
@@ -21,6 +24,12 @@ export type GpuDType = Exclude<WeightDType, "f64">;
 
 /** Inputs of a block on the GPU. */
 export const BLOCK_INPUTS = 32;
+
+/** Outputs of a panel. */
+export const PANEL_OUTPUTS = 64;
+
+/** Types that panels are made of. */
+export type PlainDType = Exclude<GpuDType, QuantDType>;
 
 export type Plane = "bytes" | "nibbles" | "crumbs" | "bits";
 

@@ -50,6 +50,8 @@ export interface KernelPart {
 /** Bytes that a step of one row reads and writes at least, everything once. */
 export interface Traffic {
   readonly matrices: number;
+  /** Those of them that meet inputs that may be zero, and are not read then. */
+  readonly sparse: number;
   /** Vectors, rows and states. */
   readonly others: number;
 }

@@ -1,5 +1,6 @@
 // Which kernel multiplies by a matrix, by the number of rows of the step.
 
+import { COLUMNS_OUTPUTS, columnsText } from "./columns.ts";
 import type { KernelVariant } from "./kernel.ts";
 import { MATVEC_OUTPUTS, matvecText } from "./matvec.ts";
 import type { KernelFeatures, ProductKind } from "./product.ts";
@@ -18,16 +19,18 @@ const TILES = [
 
 /**
  * The kernels of a product from few rows to many; all give the same bits. Operands are `w` in vec4u, `x`, and those of
- * product-end.ts; scalars `n_in` and `n_out`, and those of product-end.ts.
+ * product-end.ts; scalars `n_in` and `n_out`, and those of product-end.ts. Where zeros are skipped there are also the operand
+ * `counts`, of each group of rows the inputs seen and those not zero, and the scalar `counts_inputs`, whether to count.
  */
 export function productVariants(kind: ProductKind, features: KernelFeatures): KernelVariant[] {
-  const extensions = features.subgroupThreads === 0 ? [] : ["subgroups"];
+  const extensions = features.subgroupThreads === 0 || kind.isSparse ? [] : ["subgroups"];
+  const fewRowsText = kind.isSparse ? columnsText : matvecText;
   return [
     ...MATVECS.map(({ nRows, maxRows }) => ({
       maxRows,
       rowsPerGroup: nRows,
       extensions,
-      text: matvecText(kind, features, nRows),
+      text: fewRowsText(kind, features, nRows),
     })),
     ...TILES.map(({ rowsPerThread, maxRows }) => ({
       maxRows,
@@ -37,10 +40,14 @@ export function productVariants(kind: ProductKind, features: KernelFeatures): Ke
   ];
 }
 
+/** Most groups of rows that a kernel for few rows has. */
+export const MAX_ROW_GROUPS = Math.max(...MATVECS.map(({ nRows, maxRows }) => maxRows / nRows));
+
 /** Workgroups that so many outputs take, for each variant. */
-export function productGroups(nOut: number): number[] {
+export function productGroups(nOut: number, isSparse: boolean): number[] {
+  const fewRowsOutputs = isSparse ? COLUMNS_OUTPUTS : MATVEC_OUTPUTS;
   return [
-    ...MATVECS.map(() => Math.ceil(nOut / MATVEC_OUTPUTS)),
+    ...MATVECS.map(() => Math.ceil(nOut / fewRowsOutputs)),
     ...TILES.map(() => Math.ceil(nOut / TILE_OUTPUTS)),
   ];
 }

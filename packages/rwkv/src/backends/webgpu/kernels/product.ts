@@ -7,7 +7,7 @@
 // ((0 + 1) + 2) + 3, and so are the four sums of such four.
 
 import { isQuantized } from "../../../core/dtype.ts";
-import { weightsText } from "./decode.ts";
+import { columnText, weightsText } from "./decode.ts";
 import { BLOCK_INPUTS, type GpuDType } from "./formats.ts";
 import { SELECT_PART } from "./kernel.ts";
 import { productEndText } from "./product-end.ts";
@@ -33,12 +33,14 @@ export interface ProductKind {
   readonly hasBias: boolean;
   /** Whether x is rounded to 8 bits; for block types. */
   readonly isRounded: boolean;
+  /** Whether the matrix lies in panels, and zeros of x are skipped; for plain types. */
+  readonly isSparse: boolean;
 }
 
 /** WGSL that both kinds of kernels begin with. */
 export function productText(kind: ProductKind, features: KernelFeatures): string {
-  const { dtype, rows, hasBias, isRounded } = kind;
-  return `${isRounded && isQuantized(dtype) ? roundedText(dtype, features.hasPackedDot) : weightsText(dtype)}
+  const { rows, hasBias } = kind;
+  return `${unpackText(kind, features)}
 ${productEndText(hasBias)}
 fn n_rows() -> u32 { return n_${rows}s(); }
 
@@ -61,6 +63,11 @@ fn add_four(sum: f32, weight: vec4f, input: vec4f) -> f32 {
 fn store(t: u32, o: u32, sum: f32) {
   if (t < n_rows() && o < p.n_out) { finish(t, o, sum); }
 }`;
+}
+
+function unpackText({ dtype, isRounded, isSparse }: ProductKind, { hasPackedDot }: KernelFeatures): string {
+  if (!isQuantized(dtype)) return isSparse ? columnText(dtype) : weightsText(dtype);
+  return isRounded ? roundedText(dtype, hasPackedDot) : weightsText(dtype);
 }
 
 /** Statements that `main` begins with; the parameters of the workgroup are the same in all its threads. */

@@ -21,7 +21,9 @@ export function tileRows(rowsPerThread: number): number {
 
 export function tileText(kind: ProductKind, features: KernelFeatures, rowsPerThread: number): string {
   const nRows = tileRows(rowsPerThread);
-  const parts = kind.isRounded ? roundedParts(nRows, rowsPerThread) : floatParts(nRows, rowsPerThread);
+  const parts = kind.isRounded
+    ? roundedParts(nRows, rowsPerThread)
+    : floatParts(nRows, rowsPerThread, kind.isSparse ? FILL_FROM_PANEL : FILL_FROM_ROWS);
   const forRows = (text: (r: number) => string, indent: string): string =>
     repeat(rowsPerThread, text, `\n${indent}`);
   return `${productText(kind, features)}
@@ -70,7 +72,28 @@ interface TileParts {
 }
 
 /** Vectors of four inputs, those of an output exchanged so that the threads of a subgroup meet different banks. */
-function floatParts(nRows: number, rowsPerThread: number): TileParts {
+const FILL_FROM_ROWS = `for (var i = thread; i < ${2 * TILE_OUTPUTS}u; i += ${THREADS}u) {
+        let o = i / 2u;
+        let unit = i % 2u;
+        let w = weights(min(first_output + o, last_output), 2u * b + unit);
+        ${repeat(4, (c) => `weight_tile[8u * o + ((4u * unit + ${c}u) ^ (o & 7u))] = w[${c}];`, "\n        ")}
+      }`;
+
+/** The same; a thread takes four inputs of eight outputs. A tile has the outputs of a panel. */
+const FILL_FROM_PANEL = `if (thread < ${TILE_OUTPUTS}u) {
+        let g = thread % ${TILE_OUTPUTS / 8}u;
+        let v = thread / ${TILE_OUTPUTS / 8}u;
+        let first_input = 32u * b + 4u * v;
+        ${repeat(4, (c) => `let w${c} = column_of(first_output / 8u + g, min(first_input + ${c}u, p.n_in - 1u));`, "\n        ")}
+        ${repeat(8, (o) => `weight_tile[8u * (8u * g + ${o}u) + (v ^ ${o}u)] = ${fourOf(o)};`, "\n        ")}
+      }`;
+
+/** Of four columns the weights of output o. */
+function fourOf(o: number): string {
+  return `vec4f(${repeat(4, (c) => `w${c}[${o >> 2}][${o & 3}]`, ", ")})`;
+}
+
+function floatParts(nRows: number, rowsPerThread: number, fillWeights: string): TileParts {
   const addFour = (r: number): string => {
     const sums = repeat(
       OUTPUTS_PER_THREAD,
@@ -84,12 +107,7 @@ function floatParts(nRows: number, rowsPerThread: number): TileParts {
   return {
     memory: `var<workgroup> weight_tile: array<vec4f, ${8 * TILE_OUTPUTS}>;
 var<workgroup> input_tile: array<vec4f, ${8 * nRows}>;`,
-    fill: `for (var i = thread; i < ${2 * TILE_OUTPUTS}u; i += ${THREADS}u) {
-        let o = i / 2u;
-        let unit = i % 2u;
-        let w = weights(min(first_output + o, last_output), 2u * b + unit);
-        ${repeat(4, (c) => `weight_tile[8u * o + ((4u * unit + ${c}u) ^ (o & 7u))] = w[${c}];`, "\n        ")}
-      }
+    fill: `${fillWeights}
       for (var i = thread; i < ${8 * nRows}u; i += ${THREADS}u) {
         input_tile[i] = inputs(first_row + i / 8u, 8u * b + i % 8u);
       }`,
