@@ -13,10 +13,9 @@ import type { Session } from "../../packages/rwkv/src/runtime/session.ts";
 import { checkpointOf, SIZES, syntheticModel, type SyntheticVersion } from "../golden/synthetic.ts";
 import { WEBGPU } from "../support/webgpu.ts";
 
+const N_TOKENS = 200;
 /** Where a text moves. */
 const [TO_GPU, TO_CPU, END] = [30, 60, 90];
-/** Of a text; fewer where each takes long. */
-const [N_TOKENS, FEW_TOKENS] = [200, process.env["RWKV_TEST_LONG"] === "1" ? 200 : END];
 
 const VERSIONS: readonly SyntheticVersion[] = ["4", "5.0", "5.1", "5.2", "6", "7"];
 
@@ -31,13 +30,12 @@ type Load = () => Promise<Parameters<ReturnType<typeof createApi>["loadModel"]>[
 
 const demo = findDemoModel();
 if (demo === null) console.log("skipped: webgpu: text of the demo model, which is not installed");
-const MODELS: readonly (readonly [string, number, Load])[] = [
-  ...(demo === null ? [] : [["the demo model", FEW_TOKENS, () => Promise.resolve(demo)] as const]),
+const MODELS: readonly (readonly [string, Load])[] = [
+  ...(demo === null ? [] : [["the demo model", () => Promise.resolve(demo)] as const]),
   ...VERSIONS.map(
     (version) =>
       [
         `RWKV ${version}`,
-        N_TOKENS,
         async () => bytesSource(await synthetic(version), `${version}.safetensors`),
       ] as const,
   ),
@@ -47,7 +45,7 @@ const greedy = async (session: Session, prompt: string | null, maxTokens: number
   ...(await session.generate(prompt, { maxTokens, temperature: 0, stopTokens: [] })).tokens,
 ];
 
-describe.skipIf(WEBGPU.length === 0).each(MODELS)("%s", { timeout: 300_000 }, (_name, nTokens, source) => {
+describe.skipIf(WEBGPU.length === 0).each(MODELS)("%s", { timeout: 300_000 }, (_name, source) => {
   let onCpu: Model;
   let onGpu: Model;
   let want: readonly number[];
@@ -56,17 +54,17 @@ describe.skipIf(WEBGPU.length === 0).each(MODELS)("%s", { timeout: 300_000 }, (_
     onCpu = await loadModel(await source(), { backend: "cpu" });
     onGpu = await loadModel(await source(), { backend: "webgpu" });
     await using session = await onCpu.createSession();
-    want = await greedy(session, "Once", nTokens);
+    want = await greedy(session, "Once", N_TOKENS);
   });
   afterAll(() => {
     onCpu.dispose();
     onGpu.dispose();
   });
 
-  test(`greedy text of ${nTokens} tokens is that of the cpu backend`, async () => {
+  test(`greedy text of ${N_TOKENS} tokens is that of the cpu backend`, async () => {
     expect(onGpu.info.backend).toBe("webgpu");
     await using session = await onGpu.createSession();
-    expect(await greedy(session, "Once", nTokens)).toEqual(want);
+    expect(await greedy(session, "Once", N_TOKENS)).toEqual(want);
   });
 
   test("a text that moves from the cpu to the GPU and back goes on as on the cpu", async () => {
