@@ -34,7 +34,9 @@ export class Drawing {
 
   /** Null if a shortlist will not do. */
   async #fromShortlist(): Promise<number | null> {
-    const wanted = this.#sampler.wantedShort(this.#sequence.engine.nUsedIds);
+    const { engine } = this.#sequence;
+    if (engine.program.hasShortlists !== true) return null;
+    const wanted = this.#sampler.wantedShort(engine.nUsedIds);
     const shortlist = wanted === null ? null : await this.#sequence.settleShort(wanted);
     if (shortlist === null) return null;
     try {

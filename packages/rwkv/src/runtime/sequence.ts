@@ -243,15 +243,13 @@ export class Sequence {
   }
 
   /**
-   * A shortlist of the logits after the last token, reading the pending one. `settle` still gives all of them until a token is
-   * accepted, and must be called where none is.
-   * @returns null where all logits are as near: they are here, or the device has no shortlists
+   * A shortlist of the logits after the last token, reading the pending one. Only where the program has shortlists. `settle` still
+   * gives all of them until a token is accepted, and must be called where none is.
+   * @returns null where all logits are here
    */
   async settleShort(wanted: ShortlistWanted): Promise<Shortlist | null> {
     const token = this.#pendingToken;
     if (token === null) return null;
-    const { program } = this.#current() ?? (await this.#bringBack());
-    if (program.hasShortlists !== true) return null;
     const target = new Float32Array(shortlistElements(wanted));
     await this.#readRows({ nRows: 1, tokens: [token], rows: null }, "last", {}, target, wanted);
     this.#pendingToken = null;
