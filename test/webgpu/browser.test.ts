@@ -1,9 +1,8 @@
-// The contract and the golden files on WebGPU in a browser. Kernels are those that Node runs all cases with, so that fewer do
-// here, unless RWKV_TEST_LONG asks for all.
+// The contract and the golden files on WebGPU in a browser, with the cases that Node has.
 
 import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
-import { contractCases, fewContractCases } from "../contract/cases.ts";
+import { contractCases } from "../contract/cases.ts";
 import { FIXTURES, hasFixture, readBytes } from "../golden/fixtures.ts";
 import { HAS_BROWSER, openPage, SOFTWARE_GPU } from "../support/browser.ts";
 import { IS_WEBGPU_WANTED } from "../support/dawn.ts";
@@ -19,20 +18,18 @@ if (hasFixture("golden/")) {
       files[`/${path}/${file}`] = readBytes(`${path}/${file}`);
   }
 }
-const isLong = process.env["RWKV_TEST_LONG"] === "1";
 const folders = [...new Set(Object.keys(files).map((path) => path.slice(0, path.lastIndexOf("/"))))];
 
 test.skipIf(!HAS_BROWSER || !IS_WEBGPU_WANTED)(
-  "contract cases with each operation, type and number of rows, and golden folders, are right on WebGPU in Chromium",
+  "every contract case and golden folder is right on WebGPU in Chromium",
   { timeout: 1_200_000 },
   async () => {
     const script = `
       const { checkWebgpu } = await import("/test/webgpu/page.ts");
-      return checkWebgpu(${JSON.stringify(folders)}, ${isLong});`;
+      return checkWebgpu(${JSON.stringify(folders)});`;
     const result = (await openPage({ script, files, flags: SOFTWARE_GPU })) as PageResult;
     expect(result.errors).toEqual([]);
-    const nCases = (isLong ? contractCases() : fewContractCases()).length;
-    expect(result).toMatchObject({ nCases, nGolden: folders.length });
+    expect(result).toMatchObject({ nCases: contractCases().length, nGolden: folders.length });
     expect(result.description).toMatch(/^webgpu: ./);
   },
 );

@@ -1,7 +1,7 @@
-// Runs in a page of a browser: contract cases and golden folders on its WebGPU.
+// Runs in a page of a browser: every contract case and golden folder on its WebGPU.
 
 import { createWebgpuBackend } from "../../packages/rwkv/src/backends/webgpu/webgpu.ts";
-import { contractCases, fewContractCases } from "../contract/cases.ts";
+import { contractCases } from "../contract/cases.ts";
 import { checkCase } from "../contract/check-case.ts";
 import { checkGolden, FEW_CHUNKS, readGolden } from "../golden/check-golden.ts";
 
@@ -13,14 +13,11 @@ export interface PageResult {
   readonly errors: readonly string[];
 }
 
-/**
- * @param golden - addresses of the folders
- * @param isLong - whether all cases are run, rather than few
- */
-export async function checkWebgpu(golden: readonly string[], isLong: boolean): Promise<PageResult> {
+/** @param golden - addresses of the folders */
+export async function checkWebgpu(golden: readonly string[]): Promise<PageResult> {
   const backend = await createWebgpuBackend(navigator.gpu);
   const errors: string[] = [];
-  const cases = isLong ? contractCases() : fewContractCases();
+  const cases = contractCases();
   for (const testCase of cases) {
     try {
       const error = await checkCase("webgpu", backend, testCase);
