@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the addon with the address and undefined-behaviour sanitizers beside the normal build, runs its tests and the
-# contract table with it, and puts the normal build back. Needs GCC and its sanitizer libraries; takes a few minutes.
+# Builds the addon with the address and then with the undefined-behaviour sanitizer beside the normal build, runs its tests and the
+# contract table with each, and puts the normal build back. Needs GCC and its sanitizer libraries; takes some ten minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,11 +14,20 @@ restore() {
 if [ -d build ] && [ ! -d build.normal ]; then mv build build.normal; fi
 trap restore EXIT
 
-# Line numbers alone: following variables through unrolled loops takes the compiler minutes.
-flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g1"
-CXXFLAGS="$flags" LDFLAGS="$flags" npm run --silent build > /dev/null
-
-# The library of the sanitizer must be there before Node starts. Node itself keeps what it never frees.
-cd ../..
-LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-  node node_modules/vitest/vitest.mjs run test/native test/contract packages/train/src/kernels -t native "$@"
+# One after the other: both together take the compiler a quarter of an hour for one kernel set. Line numbers alone: following
+# variables through unrolled loops takes it minutes. Node itself keeps what it never frees.
+check() {
+  local library=$1
+  shift
+  local flags="$* -g1 -O2"
+  rm -rf build
+  CXXFLAGS="$flags" LDFLAGS="$flags" npm run --silent build > /dev/null
+  (
+    cd ../..
+    LD_PRELOAD="$(gcc -print-file-name="$library")" ASAN_OPTIONS=detect_leaks=0 \
+      node node_modules/vitest/vitest.mjs run test/native test/contract packages/train/src/kernels -t native "${args[@]}"
+  )
+}
+args=("$@")
+check libasan.so -fsanitize=address
+check libubsan.so -fsanitize=undefined -fno-sanitize-recover=undefined

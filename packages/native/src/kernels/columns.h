@@ -87,11 +87,6 @@ struct ActiveInputs {
   size_t nZeros;
 };
 
-/** Asks for the cache lines of `n` bytes, to be read soon. Not for the nearest cache, which has too few misses in flight. */
-INLINE void askFor(const void* bytes, size_t n) {
-  for (size_t i = 0; i < n; i += 64) __builtin_prefetch(static_cast<const char*>(bytes) + i, 0, 2);
-}
-
 /** Rows of up to N listed inputs that are asked for while others are used, a segment at a time. */
 template <size_t N, typename C>
 struct RowsAhead {

@@ -72,32 +72,32 @@ static void tileInt8(const Product& product, const QuantBlock* x, size_t output,
   UNROLL for (size_t r = 0; r < ROWS; r++) storePanel(product, row + r, output, acc[r]);
 }
 
-/** Panels that a single row is multiplied by in turn: memory is read faster along a few streams than along one. */
-constexpr size_t STREAMS = 4;
-
 /** PANELS panels times a single row, a block of each in turn. */
 template <typename T, size_t PANELS>
 static void rowInt8(const Product& product, const QuantBlock* x, size_t output) {
-  const auto* panel = reinterpret_cast<const uint8_t*>(product.panelAt(output));
-  const size_t panelBytes = PANEL * product.rowBytes;
+  constexpr size_t BLOCK_BYTES = PANEL * T::BYTES;
+  const Streams<PANELS> streams(product, output);
+  const auto* first = reinterpret_cast<const uint8_t*>(product.panelAt(output));
   P acc[PANELS];
   for (P& value : acc) value = panelZero();
-  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--, panel += PANEL * T::BYTES, x += T::GROUPS * T::STEPS) {
+  for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--, first += BLOCK_BYTES, x += T::GROUPS * T::STEPS) {
     // One after the other: what they have in common would not fit into registers.
     ROLLED for (size_t p = 0; p < PANELS; p++) {
+      const uint8_t* panel = first + p * streams.panelBytes;
+      streams.ask(panel, BLOCK_BYTES, b * BLOCK_BYTES);
       Scales<T> scales;
-      T::scales(panel + p * panelBytes, scales);
+      T::scales(panel, scales);
       P sum = acc[p];
       for (size_t group = 0; group < T::GROUPS; group++) {
-        const size_t first = group * T::STEPS;
+        const size_t firstStep = group * T::STEPS;
         Bytes quants[T::STEPS][BLOCK_WORDS];
         if constexpr (requires { T::bothQuants(panel, quants[0], quants[1]); }) {
-          T::bothQuants(panel + p * panelBytes, quants[0], quants[1]);
+          T::bothQuants(panel, quants[0], quants[1]);
         } else {
-          UNROLL for (size_t step = 0; step < T::STEPS; step++) T::quants(panel + p * panelBytes, group, step, quants[step]);
+          UNROLL for (size_t step = 0; step < T::STEPS; step++) T::quants(panel, group, step, quants[step]);
         }
         UNROLL for (size_t step = 0; step < T::STEPS; step++) {
-          addStep<T, 1>(&sum, scales, first + step, quants[step], x + first + step);
+          addStep<T, 1>(&sum, scales, firstStep + step, quants[step], x + firstStep + step);
         }
       }
       acc[p] = sum;

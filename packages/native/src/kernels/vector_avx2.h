@@ -68,7 +68,7 @@ struct P {
   __m256 low, high;
 };
 /** Panels and rows of a tile: what 16 registers hold. */
-constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, BLOCK_PANELS = 1, INT8_ROWS = 4;
+constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, BLOCK_PANELS = 1, INT8_ROWS = 4;
 
 INLINE P panelZero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 INLINE P panelSplat(float x) { return {splat(x), splat(x)}; }

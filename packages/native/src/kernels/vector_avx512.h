@@ -49,7 +49,7 @@ INLINE void storeInt8(int8_t* p, V v) {
 
 using P = __m512;
 /** Panels and rows of a tile: what 32 registers hold. */
-constexpr size_t TILE_ROWS = 12, TILE_PANELS = 2, VECTOR_PANELS = 8, BLOCK_PANELS = 2, INT8_ROWS = 12;
+constexpr size_t TILE_ROWS = 12, TILE_PANELS = 2, BLOCK_PANELS = 2, INT8_ROWS = 12;
 
 INLINE P panelZero() { return _mm512_setzero_ps(); }
 INLINE P panelSplat(float x) { return _mm512_set1_ps(x); }

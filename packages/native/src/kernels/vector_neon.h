@@ -70,7 +70,7 @@ struct P {
   V v[4];
 };
 /** Panels and rows of a tile: what 32 registers hold. */
-constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, VECTOR_PANELS = 4, BLOCK_PANELS = 1, INT8_ROWS = 4;
+constexpr size_t TILE_ROWS = 6, TILE_PANELS = 1, BLOCK_PANELS = 1, INT8_ROWS = 4;
 
 /** f(i) for the four vectors. */
 template <typename T, typename F>

@@ -2,7 +2,7 @@
 // read, and threads of the addon run a step while JavaScript goes on.
 
 import type { LocalFile } from "../../core/byte-source.ts";
-import { byteLengthOf, isQuantized } from "../../core/dtype.ts";
+import { byteLengthOf, isQuantized, type DType } from "../../core/dtype.ts";
 import { DeviceError, FormatError } from "../../core/errors.ts";
 import { hasLayouts, layoutByteLength, type WeightLayout } from "../../core/layout.ts";
 import type { KernelSet, NativeKernels, NativeMemory, NativePool } from "../../core/native.ts";
@@ -49,12 +49,11 @@ function createHost(
   }
   const arena = new Arena(growable(addon, memory));
   const files = new Map<LocalFile, number | null>();
-  // AVX2 takes longer to bring the quants of single inputs together than to read all of them, if half are zero.
-  const skipsBlocks = mustSkipZeros || kernelSet !== "avx2";
+  const skips = (dtype: DType): boolean => mustSkipZeros || skipsByDefault(kernelSet, dtype);
   return {
     arenas: [arena],
-    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(upload, skipsBlocks)),
-    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(upload, skipsBlocks)),
+    mapWeight: (upload) => mapWeight(addon, memory, files, upload, kernelLayout(upload, skips)),
+    placeWeight: (upload) => placeWeight(addon, pool, memory, upload, kernelLayout(upload, skips)),
     nThreads,
     start: (parts) => {
       const [{ encoded, commands }] = parts as readonly [EncodedPart]; // one memory, one part
@@ -62,6 +61,16 @@ function createHost(
     },
     release: () => addon.releaseMemory(memory),
   };
+}
+
+/**
+ * Where half of the inputs are zero, bringing the quants of single inputs together may take longer than reading all of them:
+ * with AVX2 it does for all blocks, with AVX-512 for those of 4 bits (docs/backends.md has the figures).
+ */
+function skipsByDefault(kernelSet: KernelSet, dtype: DType): boolean {
+  if (!isQuantized(dtype)) return true;
+  if (kernelSet === "avx512") return dtype === "q8_0" || dtype === "q8";
+  return kernelSet !== "avx2";
 }
 
 function growable(addon: NativeKernels["addon"], memory: NativeMemory): GrowableMemory {
@@ -102,10 +111,10 @@ function mapWeight(
 /** The order in which the kernels read a weight. */
 function kernelLayout(
   { shape, dtype, hasSparseInputs = false }: WeightUpload,
-  skipsBlocks: boolean,
+  skips: (dtype: DType) => boolean,
 ): WeightLayout {
   if (shape.length < 2) return "rows";
-  const isSkipped = hasSparseInputs && hasLayouts(dtype) && (skipsBlocks || !isQuantized(dtype));
+  const isSkipped = hasSparseInputs && hasLayouts(dtype) && skips(dtype);
   return isSkipped ? "columns" : "panels"; // f64, which has no panels, was refused
 }
 
