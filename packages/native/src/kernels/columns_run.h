@@ -1,7 +1,7 @@
 // Which kernels a product with a matrix in columns takes: a few rows of x skip zeros, more read the matrix densely.
 
 /** From so many rows on the matrix is read densely: reading it again for every few rows would fill the way to memory. */
-constexpr size_t DENSE_ROWS = 64;
+constexpr size_t DENSE_ROWS = 16;
 
 /** Room for the sums of a few rows and their lists, or for the panels of a segment and what the kernels of panels need. */
 INLINE size_t columnsBytes(size_t nRows, size_t nIn, size_t nOut, size_t rowBytes, size_t panelsBytes) {

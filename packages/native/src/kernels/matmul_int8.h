@@ -57,6 +57,7 @@ static void tileInt8(const Product& product, const QuantBlock* x, size_t output,
   P acc[ROWS];
   for (P& value : acc) value = panelZero();
   for (size_t b = product.nIn / T::ELEMENTS; b > 0; b--, panel += PANEL * T::BYTES) {
+    askFor(panel + STREAM_AHEAD, PANEL * T::BYTES);
     Scales<T> scales;
     T::scales(panel, scales);
     for (size_t group = 0; group < T::GROUPS; group++) {

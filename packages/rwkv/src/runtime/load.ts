@@ -51,8 +51,8 @@ export interface LoadOptions {
   readonly activations?: Activations | undefined;
   /**
    * Whether decode skips the inputs of `ffn.value` that are zero, most of them in trained models. Default: where the
-   * kernels gain by it with half of them zero; true skips also where it takes more zeros (quantised weights with AVX2), false
-   * reads all inputs. Results do not depend on it.
+   * kernels gain by it with half of them zero; true skips also where it takes more zeros (quantised weights with AVX2, those
+   * of 4 bits with AVX-512), false reads all inputs. Results do not depend on it.
    */
   readonly skipZeros?: boolean | undefined;
   /**
