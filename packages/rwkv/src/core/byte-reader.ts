@@ -113,6 +113,12 @@ export class ByteReader {
     return this.#view.getBigInt64(this.#take(8), true);
   }
 
+  /** The next bytes as text: a copy for each string of a vocabulary would leave as many buffers to the garbage collector. */
+  text(byteLength: number, decoder: TextDecoder): string {
+    const start = this.#take(byteLength);
+    return decoder.decode(this.#window.subarray(start, start + byteLength));
+  }
+
   /** The next bytes; a copy. */
   bytes(byteLength: number): Uint8Array {
     const start = this.#take(byteLength);

@@ -174,7 +174,7 @@ describe("container", () => {
       }
       return least;
     };
-    expect((await fastest(65536)) / (await fastest(8192))).toBeLessThan(24);
+    expect((await fastest(262144)) / (await fastest(32768))).toBeLessThan(24);
   });
 });
 

@@ -50,15 +50,16 @@ export async function readCount(reader: ByteReader, minBytes: number, what: stri
 export async function readString(reader: ByteReader, what: string): Promise<string> {
   const byteLength = await readCount(reader, 1, `the length of ${what}`);
   await reader.ensure(byteLength, what);
-  return utf8.decode(reader.bytes(byteLength));
+  return reader.text(byteLength, utf8);
 }
 
 /** The next string if the reader's window holds all of it, else null: a promise for each token of a vocabulary is slow. */
 function bufferedString(reader: ByteReader): string | null {
   const { available, position } = reader;
   if (available < 8) return null;
-  const byteLength = reader.u64();
-  if (byteLength <= available - 8) return utf8.decode(reader.bytes(Number(byteLength)));
+  const byteLength = reader.u32();
+  const isShort = reader.u32() === 0; // the high half of the length
+  if (isShort && byteLength <= available - 8) return reader.text(byteLength, utf8);
   reader.seek(position, "a string");
   return null;
 }
