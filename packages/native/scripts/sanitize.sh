@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the addon with the address and then with the undefined-behaviour sanitizer beside the normal build, runs its tests and the
-# contract table with each, and puts the normal build back. Needs GCC and its sanitizer libraries; takes some ten minutes.
+# contract table with each, and puts the normal build back. Needs GCC and its sanitizer libraries; takes some twenty minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
