@@ -243,8 +243,8 @@ function run(commands: readonly (Command | FusedCommand)[], values: Values): voi
           norm === null ? get(x) : `norm(${[norm.x, norm.weight, norm.bias].map(get).join(",")},${norm.eps})`;
         const difference = `(${get(shift)}-${current})`;
         const results = mix.map((share) => `(${current}+1*${times(difference, get(share))})`);
+        // Where it is not kept, x holds what it held: a product that was to be after this may have written it already.
         if (norm !== null && isXKept) values.set(x, current);
-        else if (norm !== null) values.set(x, "not written");
         if (delta !== null) values.set(delta, difference);
         values.set(shift, current);
         outs.forEach((out, i) => values.set(out, results[i]!));
