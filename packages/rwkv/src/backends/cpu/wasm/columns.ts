@@ -3,14 +3,15 @@
 // share decoded weights, as in panel-f32.ts. Either way sums run over the inputs in increasing order, each term a product
 // rounded and then added; a term of zero changes no such sum.
 //
-// f16 is scaled as in panel-f32.ts, unless inputs leave the range of f32: then the weights are.
+// f16 is scaled as in panel-f32.ts, its subnormal weights too, unless inputs leave the range of f32: then the weights are.
 //
 // A list: | u32 address of weights, f32 input | for each input that is not zero.
 
 import { DTYPE_BF16, DTYPE_F16, DTYPE_F32, PANEL_ROWS } from "../abi.ts";
-import { scaledHalves } from "./half.ts";
+import { areNormal, EXPONENTS, raisedHalves, scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
 import { F16_RESULT_SCALE, rescaledHalves } from "./panel-decode.ts";
-import { addProduct, F16_INPUT_SCALE, multiplyDecoded } from "./panel-f32.ts";
+import { addProduct, F16_INPUT_SCALE, F16_INPUT_UNSCALE, multiplyDecoded } from "./panel-f32.ts";
+import { kept } from "./simd.ts";
 
 /** Outputs that columns are padded to a multiple of. */
 export const SEGMENT: i32 = 64;
@@ -50,12 +51,12 @@ function listInputs(list: usize, w: usize, stride: usize, x: usize, nIn: i32, sc
   return list;
 }
 
-/** Four weights. Those of f16 lack their scale, or half of it if the inputs are not scaled. */
+/** Four weights. Those of f16 lack their scale, or half of it if the inputs are not scaled. @param mask - of `scaledHalves` */
 @inline
-function fourWeights(dtype: i32, isScaled: bool, p: usize): v128 {
+function fourWeights(dtype: i32, isScaled: bool, p: usize, mask: v128): v128 {
   if (dtype == DTYPE_F32) return v128.load(p);
   if (dtype == DTYPE_BF16) return i32x4.shl(v128.load16x4_u(p), 16);
-  return isScaled ? scaledHalves(i32x4.shl(v128.load16x4_s(p), 13)) : rescaledHalves(p);
+  return isScaled ? scaledHalves(i32x4.shl(v128.load16x4_s(p), 13), mask) : rescaledHalves(p);
 }
 
 /**
@@ -66,6 +67,9 @@ function fourWeights(dtype: i32, isScaled: bool, p: usize): v128 {
 function sumList(dtype: i32, isScaled: bool, out: usize, list: usize, listEnd: usize, offset: usize, n: i32): void {
   const four = 4 * elementBytes(dtype);
   const outEnd = out + ((<usize>n) << 2);
+  const isHalves = dtype == DTYPE_F16 && isScaled;
+  const exponents = kept(i16x8.splat(EXPONENTS), out);
+  const mask = kept(i32x4.splat(SCALED_HALVES_MASK), out);
   memory.fill(out, 0, outEnd - out);
   for (; list < listEnd; list += GROUP_BYTES) {
     const groupEnd = min(list + GROUP_BYTES, listEnd);
@@ -75,13 +79,26 @@ function sumList(dtype: i32, isScaled: bool, out: usize, list: usize, listEnd: u
       let sum1 = v128.load(to, 16);
       let sum2 = v128.load(to, 32);
       let sum3 = v128.load(to, 48);
-      for (let entry = list; entry < groupEnd; entry += 8) {
+      let entry = list;
+      while (true) {
+        for (; entry < groupEnd; entry += 8) {
+          const weights = load<usize>(entry) + at;
+          const input = v128.load32_splat(entry, 4);
+          if (isHalves && !areNormal(v128.load(weights), v128.load(weights, 16), exponents)) break;
+          sum0 = addProduct(sum0, fourWeights(dtype, isScaled, weights, mask), input);
+          sum1 = addProduct(sum1, fourWeights(dtype, isScaled, weights + four, mask), input);
+          sum2 = addProduct(sum2, fourWeights(dtype, isScaled, weights + 2 * four, mask), input);
+          sum3 = addProduct(sum3, fourWeights(dtype, isScaled, weights + 3 * four, mask), input);
+        }
+        if (!isHalves || entry >= groupEnd) break;
+        // Behind the inner loop, which would have too few registers with it.
         const weights = load<usize>(entry) + at;
-        const input = v128.load32_splat(entry, 4);
-        sum0 = addProduct(sum0, fourWeights(dtype, isScaled, weights), input);
-        sum1 = addProduct(sum1, fourWeights(dtype, isScaled, weights + four), input);
-        sum2 = addProduct(sum2, fourWeights(dtype, isScaled, weights + 2 * four), input);
-        sum3 = addProduct(sum3, fourWeights(dtype, isScaled, weights + 3 * four), input);
+        const input = f32x4.mul(v128.load32_splat(entry, 4), f32x4.splat(F16_INPUT_UNSCALE));
+        sum0 = addProduct(sum0, raisedHalves(fourWeights(dtype, true, weights, mask)), input);
+        sum1 = addProduct(sum1, raisedHalves(fourWeights(dtype, true, weights + four, mask)), input);
+        sum2 = addProduct(sum2, raisedHalves(fourWeights(dtype, true, weights + 2 * four, mask)), input);
+        sum3 = addProduct(sum3, raisedHalves(fourWeights(dtype, true, weights + 3 * four, mask)), input);
+        entry += 8;
       }
       v128.store(to, sum0);
       v128.store(to, sum1, 16);

@@ -4,95 +4,126 @@
 //
 // f16 becomes f32 without its exponent being corrected, 2^-112 times its value, which takes a shift and a mask. Half of
 // that is made up for in the inputs, times 2^56, and half in the result, so that nothing usual leaves the range of f32.
+// Weights that are subnormal in f16 would be so in f32: those are made up for themselves, with the same products.
 
 import { DTYPE_BF16, DTYPE_F16, DTYPE_F32, PANEL_ROWS } from "../abi.ts";
-import { scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
+import { areNormal, EXPONENTS, raisedHalves, scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
 import { decodePanel, F16_RESULT_SCALE } from "./panel-decode.ts";
 import { kept } from "./simd.ts";
 
 export const F16_INPUT_SCALE: f32 = 72057594037927936;
+/** Its inverse. */
+export const F16_INPUT_UNSCALE: f32 = 1.3877787807814457e-17;
 
 @inline
 export function addProduct(sum: v128, a: v128, b: v128): v128 {
   return f32x4.add(sum, f32x4.mul(a, b));
 }
 
-/** Stores 16 outputs of which the lanes hold those with even and with odd numbers. */
-@inline
-function storePairs(out: usize, even0: v128, odd0: v128, even1: v128, odd1: v128): void {
-  v128.store(out, i32x4.shuffle(even0, odd0, 0, 4, 1, 5));
-  v128.store(out, i32x4.shuffle(even0, odd0, 2, 6, 3, 7), 16);
-  v128.store(out, i32x4.shuffle(even1, odd1, 0, 4, 1, 5), 32);
-  v128.store(out, i32x4.shuffle(even1, odd1, 2, 6, 3, 7), 48);
-}
+/** Panels that one row is multiplied by in turn: memory is read faster along a few streams than along one. */
+const STREAMS: i32 = 4;
+/** Inputs of a panel before the turn of the next. */
+const TURN_INPUTS: usize = 16;
 
-/** A panel of f32 times one row of n inputs. */
-function vectorF32(out: usize, panel: usize, x: usize, n: i32): void {
-  let sum0 = f32x4.splat(0);
-  let sum1 = sum0;
-  let sum2 = sum0;
-  let sum3 = sum0;
-  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 64) {
-    const input = v128.load32_splat(x);
-    sum0 = addProduct(sum0, v128.load(panel), input);
-    sum1 = addProduct(sum1, v128.load(panel, 16), input);
-    sum2 = addProduct(sum2, v128.load(panel, 32), input);
-    sum3 = addProduct(sum3, v128.load(panel, 48), input);
-  }
-  v128.store(out, sum0);
-  v128.store(out, sum1, 16);
-  v128.store(out, sum2, 32);
-  v128.store(out, sum3, 48);
+/** Puts 16 sums in order of which the lanes hold those with even and with odd numbers, times `scale`. */
+@inline
+function orderPairs(sums: usize, scale: v128): void {
+  const even0 = f32x4.mul(v128.load(sums), scale);
+  const odd0 = f32x4.mul(v128.load(sums, 16), scale);
+  const even1 = f32x4.mul(v128.load(sums, 32), scale);
+  const odd1 = f32x4.mul(v128.load(sums, 48), scale);
+  v128.store(sums, i32x4.shuffle(even0, odd0, 0, 4, 1, 5));
+  v128.store(sums, i32x4.shuffle(even0, odd0, 2, 6, 3, 7), 16);
+  v128.store(sums, i32x4.shuffle(even1, odd1, 0, 4, 1, 5), 32);
+  v128.store(sums, i32x4.shuffle(even1, odd1, 2, 6, 3, 7), 48);
 }
 
 /** A vector holds eight numbers of 16 bits, in each lane that of an even output below that of the odd one behind it. */
 @inline
-function evenF16(halves: v128, mask: v128): v128 {
+function evenHalves(dtype: i32, halves: v128, mask: v128): v128 {
+  if (dtype == DTYPE_BF16) return i32x4.shl(halves, 16);
   return scaledHalves(i32x4.shr_s(i32x4.shl(halves, 16), 3), mask);
 }
 
 @inline
-function oddF16(halves: v128, mask: v128): v128 {
-  return scaledHalves(i32x4.shr_s(halves, 3), mask);
+function oddHalves(dtype: i32, halves: v128, mask: v128): v128 {
+  return dtype == DTYPE_BF16 ? v128.and(halves, mask) : scaledHalves(i32x4.shr_s(halves, 3), mask);
 }
 
-/** A panel of f16 times one row of n inputs, scaled by F16_INPUT_SCALE. */
-function vectorF16(out: usize, panel: usize, x: usize, n: i32): void {
-  const mask = kept(i32x4.splat(SCALED_HALVES_MASK), out);
-  let even0 = f32x4.splat(0);
-  let odd0 = even0;
-  let even1 = even0;
-  let odd1 = even0;
-  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 32) {
-    const input = v128.load32_splat(x);
-    const first = v128.load(panel);
-    const second = v128.load(panel, 16);
-    even0 = addProduct(even0, evenF16(first, mask), input);
-    odd0 = addProduct(odd0, oddF16(first, mask), input);
-    even1 = addProduct(even1, evenF16(second, mask), input);
-    odd1 = addProduct(odd1, oddF16(second, mask), input);
+/**
+ * Some panels, panelBytes apart, times one row of n inputs, a few of them in turn.
+ * @param x - of f16 times F16_INPUT_SCALE
+ */
+@inline
+function vector(dtype: i32, out: usize, panel: usize, panelBytes: usize, nPanels: i32, x: usize, n: i32): void {
+  const mask = kept(i32x4.splat(dtype == DTYPE_BF16 ? 0xffff0000 : SCALED_HALVES_MASK), out);
+  const exponents = kept(i16x8.splat(EXPONENTS), out);
+  const outEnd = out + <usize>nPanels * 4 * PANEL_ROWS;
+  memory.fill(out, 0, outEnd - out);
+  for (const end = x + ((<usize>n) << 2); x < end; x += 4 * TURN_INPUTS) {
+    const turnEnd = min(x + 4 * TURN_INPUTS, end);
+    let weights = panel;
+    for (let to = out; to < outEnd; to += 4 * PANEL_ROWS, weights += panelBytes) {
+      let sum0 = v128.load(to);
+      let sum1 = v128.load(to, 16);
+      let sum2 = v128.load(to, 32);
+      let sum3 = v128.load(to, 48);
+      let at = weights;
+      let from = x;
+      while (true) {
+        for (; from < turnEnd; from += 4, at += inputBytes(dtype)) {
+          const input = v128.load32_splat(from);
+          const first = v128.load(at);
+          const second = v128.load(at, 16);
+          if (dtype == DTYPE_F32) {
+            sum0 = addProduct(sum0, first, input);
+            sum1 = addProduct(sum1, second, input);
+            sum2 = addProduct(sum2, v128.load(at, 32), input);
+            sum3 = addProduct(sum3, v128.load(at, 48), input);
+          } else {
+            if (dtype == DTYPE_F16 && !areNormal(first, second, exponents)) break;
+            sum0 = addProduct(sum0, evenHalves(dtype, first, mask), input);
+            sum1 = addProduct(sum1, oddHalves(dtype, first, mask), input);
+            sum2 = addProduct(sum2, evenHalves(dtype, second, mask), input);
+            sum3 = addProduct(sum3, oddHalves(dtype, second, mask), input);
+          }
+        }
+        if (dtype != DTYPE_F16 || from >= turnEnd) break;
+        // Behind the inner loop, which would have too few registers with it.
+        const input = f32x4.mul(v128.load32_splat(from), f32x4.splat(F16_INPUT_UNSCALE));
+        const first = v128.load(at);
+        const second = v128.load(at, 16);
+        sum0 = addProduct(sum0, raisedHalves(evenHalves(dtype, first, mask)), input);
+        sum1 = addProduct(sum1, raisedHalves(oddHalves(dtype, first, mask)), input);
+        sum2 = addProduct(sum2, raisedHalves(evenHalves(dtype, second, mask)), input);
+        sum3 = addProduct(sum3, raisedHalves(oddHalves(dtype, second, mask)), input);
+        from += 4;
+        at += inputBytes(dtype);
+      }
+      v128.store(to, sum0);
+      v128.store(to, sum1, 16);
+      v128.store(to, sum2, 32);
+      v128.store(to, sum3, 48);
+    }
+    panel += TURN_INPUTS * inputBytes(dtype);
   }
-  const scale = f32x4.splat(F16_RESULT_SCALE);
-  storePairs(out, f32x4.mul(even0, scale), f32x4.mul(odd0, scale), f32x4.mul(even1, scale), f32x4.mul(odd1, scale));
+  if (dtype == DTYPE_F32) return;
+  const scale = f32x4.splat(dtype == DTYPE_F16 ? F16_RESULT_SCALE : 1);
+  for (; out < outEnd; out += 4 * PANEL_ROWS) orderPairs(out, scale);
 }
 
-/** A panel of bf16 times one row of n inputs. */
-function vectorBf16(out: usize, panel: usize, x: usize, n: i32): void {
-  const mask = kept(i32x4.splat(0xffff0000), out);
-  let even0 = f32x4.splat(0);
-  let odd0 = even0;
-  let even1 = even0;
-  let odd1 = even0;
-  for (const end = x + ((<usize>n) << 2); x < end; x += 4, panel += 32) {
-    const input = v128.load32_splat(x);
-    const first = v128.load(panel);
-    const second = v128.load(panel, 16);
-    even0 = addProduct(even0, i32x4.shl(first, 16), input);
-    odd0 = addProduct(odd0, v128.and(first, mask), input);
-    even1 = addProduct(even1, i32x4.shl(second, 16), input);
-    odd1 = addProduct(odd1, v128.and(second, mask), input);
-  }
-  storePairs(out, even0, odd0, even1, odd1);
+// One function for each type, so that an engine optimises each on its own.
+
+function vectorF32(out: usize, panel: usize, panelBytes: usize, nPanels: i32, x: usize, n: i32): void {
+  vector(DTYPE_F32, out, panel, panelBytes, nPanels, x, n);
+}
+
+function vectorF16(out: usize, panel: usize, panelBytes: usize, nPanels: i32, x: usize, n: i32): void {
+  vector(DTYPE_F16, out, panel, panelBytes, nPanels, x, n);
+}
+
+function vectorBf16(out: usize, panel: usize, panelBytes: usize, nPanels: i32, x: usize, n: i32): void {
+  vector(DTYPE_BF16, out, panel, panelBytes, nPanels, x, n);
 }
 
 /** Both halves of a decoded panel times one row, for `scale` times the sums. */
@@ -188,12 +219,16 @@ function multiplyVector(
   } else if (dtype != DTYPE_F32 && dtype != DTYPE_BF16) {
     return false;
   }
-  for (let o = 0; o < n; o += PANEL_ROWS, panels += panelBytes, out += 4 * PANEL_ROWS) {
+  for (let o = 0; o < n;) {
+    const nPanels = n - o >= STREAMS * PANEL_ROWS ? STREAMS : 1;
     const to = n - o < PANEL_ROWS ? last : out;
-    if (dtype == DTYPE_F16) vectorF16(to, panels, x, nIn);
-    else if (dtype == DTYPE_BF16) vectorBf16(to, panels, x, nIn);
-    else vectorF32(to, panels, x, nIn);
+    if (dtype == DTYPE_F16) vectorF16(to, panels, panelBytes, nPanels, x, nIn);
+    else if (dtype == DTYPE_BF16) vectorBf16(to, panels, panelBytes, nPanels, x, nIn);
+    else vectorF32(to, panels, panelBytes, nPanels, x, nIn);
     if (to != out) memory.copy(out, to, (<usize>(n - o)) << 2);
+    o += nPanels * PANEL_ROWS;
+    panels += <usize>nPanels * panelBytes;
+    out += <usize>nPanels * 4 * PANEL_ROWS;
   }
   return true;
 }
