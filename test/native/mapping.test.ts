@@ -126,7 +126,7 @@ describe.skipIf(NATIVE.length === 0)("mapped weights", () => {
   });
 
   test.each(["f16", "q8", "q4", "nf4", "sf4"] as const)(
-    "of a packed model in %s no more than vectors is read",
+    "of a packed model in %s no more is read than what kernels want otherwise, and vectors before the first matrix",
     async (dtype) => {
       const sink = new MemorySink();
       const original = canonicalWeights(checkpointOf(syntheticModel("7", WIDE_SIZES)));
@@ -155,17 +155,45 @@ describe.skipIf(NATIVE.length === 0)("mapped weights", () => {
         backend.kernels === "native-avx2" ||
         (backend.kernels === "native-avx512" && dtype !== "q8");
       const isPacked = ({ name }: CanonicalWeight): boolean => !isWhole && name.endsWith("ffn.value.weight");
+      const isInPlace = ({ dtype: stored, rule, place }: CanonicalWeight): boolean =>
+        stored === "f32" && rule.meaning === "asStored" && rule.repeat === 1 && place!.offset % 64 === 0;
       let expected = 0;
+      let hasMapping = false;
+      let nMapped = 0;
       for (const weight of weights.tensors.values()) {
-        if (weight.rule.kind === "vector") expected += weight.byteLength;
+        const { kind } = weight.rule;
+        if (kind === "vector" && hasMapping && isInPlace(weight)) nMapped += 1;
+        else if (kind === "vector") expected += weight.byteLength;
         else if (isPacked(weight)) expected += weight.packed!.byteLength;
+        else if (kind !== "embedding") hasMapping = true;
       }
       expect(bytesRead).toBe(expected);
+      expect(nMapped).toBeGreaterThan(10);
       program.dispose();
       embedding.close();
       await source.close();
     },
   );
+
+  test("a vector that is not finite is refused where it would be mapped", async () => {
+    const sink = new MemorySink();
+    const original = canonicalWeights(checkpointOf(syntheticModel("7", WIDE_SIZES)));
+    const contents = packWeights(original, chooseDTypes(original.tensors, { dtype: "f16" }));
+    await writePacked(sink, { ...contents, tokenizer: null, metadata: packedMetadata(original) });
+    const bytes = sink.bytes();
+    writeFileSync(path, bytes);
+    let source = await fileSource(path);
+    const { offset } = canonicalWeights(await openCheckpoint(source)).tensors.get("ln_out.weight")!.place!;
+    await source.close();
+    new DataView(bytes.buffer, bytes.byteOffset).setFloat32(offset + 8, NaN, true);
+    writeFileSync(path, bytes);
+    source = await fileSource(path);
+    const weights = canonicalWeights(await openCheckpoint(source));
+    await expect(loadProgram(await NATIVE[0]!.create(), weights, { maxRows: 1 })).rejects.toThrow(
+      /tensor "ln_out.weight" holds NaN at element 2/,
+    );
+    await source.close();
+  });
 
   // Linux tells what is mapped.
   test.skipIf(process.platform !== "linux")(

@@ -7,6 +7,7 @@
 //   memoryBuffer(memory, byteLength): ArrayBuffer     its first bytes; the buffer given before is detached
 //   placeWeight(memory, byteLength): { address, buffer } | null
 //   mapFile(memory, fileDescriptor, byteLength): number | null
+//   areFinite(memory, address, n): boolean
 //   areFilesUnchanged(memory): boolean
 //   sealWeight(pool, memory, buffer, address, dtype, nOut, nIn, rowBytes): undefined
 //   releaseMemory(memory): undefined
@@ -187,6 +188,22 @@ napi_value mapFile(napi_env env, napi_callback_info info) {
   return address;
 }
 
+napi_value areFinite(napi_env env, napi_callback_info info) {
+  const Arguments<3> arguments(env, info);
+  const auto* object = handle<MemoryObject>(env, arguments.values[0]);
+  const char* numbers = object->memory->base() + number(env, arguments.values[1]);
+  const size_t n = number(env, arguments.values[2]);
+  bool areFinite = true;
+  for (size_t i = 0; i < n; i++) {
+    uint32_t bits;
+    std::memcpy(&bits, numbers + 4 * i, sizeof bits);
+    areFinite &= (bits & 0x7f800000) != 0x7f800000;
+  }
+  napi_value value;
+  napi_get_boolean(env, areFinite, &value);
+  return value;
+}
+
 napi_value areFilesUnchanged(napi_env env, napi_callback_info info) {
   const Arguments<1> arguments(env, info);
   napi_value value;
@@ -295,6 +312,7 @@ napi_value initialize(napi_env env, napi_value exports) {
   add("memoryBuffer", memoryBuffer);
   add("placeWeight", placeWeight);
   add("mapFile", mapFile);
+  add("areFinite", areFinite);
   add("areFilesUnchanged", areFilesUnchanged);
   add("sealWeight", sealWeight);
   add("releaseMemory", releaseMemory);

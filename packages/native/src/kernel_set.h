@@ -41,7 +41,11 @@ struct KernelSet {
   ScratchBytes (*scratchBytes)(const char* base, uint32_t context, uint32_t nRecords);
   /** Runs this thread's part of a record; all parts must be done before a record that asks for it (RECORD_BARRIER). */
   void (*run)(char* base, uint32_t context, uint32_t record, const Thread& thread);
+  /** The sum of numbers of 64 bits, whole cache lines of them: nothing but a read of memory. */
+  uint64_t (*sumLines)(const char* bytes, size_t byteLength);
 };
+
+constexpr size_t CACHE_LINE = 64;
 
 /** Outputs that lie together in a packed matrix; the last panel is filled up with zeros. */
 constexpr size_t PANEL = 16;

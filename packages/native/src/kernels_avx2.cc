@@ -32,9 +32,10 @@ namespace rwkv::avx2 {
 #include "kernels/columns_run.h"
 #include "kernels/pack_columns.h"
 #include "kernels/pack.h"
+#include "kernels/sum_lines.h"
 #include "kernels/run.h"
 
 extern const KernelSet KERNELS;
-const KernelSet KERNELS{"avx2", pack, scratchBytes, run};
+const KernelSet KERNELS{"avx2", pack, scratchBytes, run, sumLines};
 
 }  // namespace rwkv::avx2

@@ -32,9 +32,10 @@ namespace rwkv::neon_dot {
 #include "kernels/columns_run.h"
 #include "kernels/pack_columns.h"
 #include "kernels/pack.h"
+#include "kernels/sum_lines.h"
 #include "kernels/run.h"
 
 extern const KernelSet KERNELS;
-const KernelSet KERNELS{"neon", pack, scratchBytes, run};
+const KernelSet KERNELS{"neon", pack, scratchBytes, run, sumLines};
 
 }  // namespace rwkv::neon_dot

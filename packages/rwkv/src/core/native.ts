@@ -38,6 +38,8 @@ export interface NativeAddon {
    * @returns the address of the first byte, on a huge page; null if the file is shorter or cannot be mapped
    */
   mapFile(memory: NativeMemory, fileDescriptor: number, byteLength: number): number | null;
+  /** Whether `n` f32 numbers in the memory are all finite. */
+  areFinite(memory: NativeMemory, address: number, n: number): boolean;
   /** Whether all mapped files have the length and the time of writing that they had when they were mapped. */
   areFilesUnchanged(memory: NativeMemory): boolean;
   /**

@@ -131,20 +131,25 @@ async function upload(
   signal?: AbortSignal,
 ): Promise<Tensor> {
   const { name, rule } = weight;
+  const byteLength = uploadByteLength(weight, choose);
   if (rule.kind === "vector") {
-    const values = await readVector(source, weight, signal);
-    const bytes = new Uint8Array(values.buffer);
-    const read = (target: Uint8Array): Promise<void> => {
-      target.set(bytes);
-      return Promise.resolve();
-    };
+    const isAsStored = weight.dtype === "f32" && rule.meaning === "asStored" && rule.repeat === 1;
     return builder.weight(
-      { name, shape: [values.length], dtype: "f32", byteLength: bytes.byteLength, read },
+      {
+        name,
+        shape: [byteLength / 4],
+        dtype: "f32",
+        byteLength,
+        place: isAsStored ? weight.place : undefined,
+        async read(target, readSignal) {
+          const values = await readVector(source, weight, readSignal);
+          target.set(new Uint8Array(values.buffer));
+        },
+      },
       signal,
     );
   }
   const dtype = choose(weight);
-  const byteLength = uploadByteLength(weight, choose);
   const { packed } = weight;
   if (packed !== undefined && dtype === weight.dtype) {
     return builder.weight(

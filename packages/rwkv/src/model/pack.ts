@@ -27,8 +27,9 @@ export interface PackedWeights {
 /** @returns tensors that throw UsageError on `read` if a value does not fit the chosen type */
 export function packWeights(weights: CanonicalWeights, choose: ChooseDType): PackedWeights {
   const all = [...weights.tensors.values()];
+  const matrices = all.filter(isMatrix).sort((a, b) => Number(isOftenCopied(b)) - Number(isOftenCopied(a)));
   return {
-    matrices: all.filter(isMatrix).map((weight) => packedMatrix(weights.source, weight, choose(weight))),
+    matrices: matrices.map((weight) => packedMatrix(weights.source, weight, choose(weight))),
     tensors: [...all.filter((weight) => !isMatrix(weight)).map(plainTensor), ...timeStateTensors(weights)],
   };
 }
@@ -40,6 +41,14 @@ export function packWeights(weights: CanonicalWeights, choose: ChooseDType): Pac
 export function layoutOf({ rule }: CanonicalWeight, dtype: StoredDType): WeightLayout {
   if (rule.kind === "embedding" || !hasLayouts(dtype)) return "rows";
   return rule.hasSparseInputs && !isQuantized(dtype) ? "columns" : "panels";
+}
+
+/**
+ * Whether kernels that map matrices may leave this one in the file, as rows to look up or to bring into another order.
+ * Those lie together, since a system that maps one page maps its neighbours too.
+ */
+function isOftenCopied({ rule }: CanonicalWeight): boolean {
+  return rule.kind === "embedding" || rule.hasSparseInputs;
 }
 
 function packedMatrix(source: string, weight: CanonicalWeight, dtype: StoredDType): MatrixToPack {

@@ -2,6 +2,9 @@
 // Read by both sides: TypeScript writes it, the kernels (AssemblyScript) read it, so it holds plain constants only.
 // All fields are 32 bits wide and little-endian; addresses count bytes from the start of the memory.
 
+/** Counts changes in what the native addon offers beyond these constants (core/native.ts). */
+export const ADDON_VERSION = 2;
+
 // Context: one per part of a program (parts.ts), the only address that the kernels are given.
 /** Address of the table of tensors. */
 export const CONTEXT_TENSORS = 0;

@@ -88,7 +88,10 @@ function growable(addon: NativeKernels["addon"], memory: NativeMemory): Growable
 /** Kernels expect panels and columns on cache lines. */
 const MAPPED_ALIGNMENT = 64;
 
-/** @param files - the addresses of those that are mapped; null for one that cannot be */
+/**
+ * Vectors are mapped out of files that are mapped already: a system that maps a page of a file maps many around it.
+ * @param files - the addresses of those that are mapped; null for one that cannot be
+ */
 function mapWeight(
   addon: NativeKernels["addon"],
   memory: NativeMemory,
@@ -96,16 +99,22 @@ function mapWeight(
   upload: WeightUpload,
   wanted: WeightLayout,
 ): KernelWeight | null {
-  const { place, layout = "rows" } = upload;
+  const { place, shape, layout = "rows" } = upload;
   if (place === undefined || layout !== wanted) return null;
   if (place.offset % MAPPED_ALIGNMENT !== 0) return null;
-  const { file } = place;
-  let address = files.get(file);
-  if (address === undefined) {
-    address = addon.mapFile(memory, file.descriptor, file.byteLength);
-    files.set(file, address);
+  const { file, offset } = place;
+  const isVector = shape.length < 2;
+  let start = files.get(file);
+  if (start === undefined) {
+    if (isVector) return null;
+    start = addon.mapFile(memory, file.descriptor, file.byteLength);
+    files.set(file, start);
   }
-  return address === null ? null : { memory: 0, address: address + place.offset, layout };
+  if (start === null) return null;
+  const address = start + offset;
+  // To read it then says what is wrong.
+  if (isVector && !addon.areFinite(memory, address, shape[0] ?? 1)) return null;
+  return { memory: 0, address, layout };
 }
 
 /** The order in which the kernels read a weight. */

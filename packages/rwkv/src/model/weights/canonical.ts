@@ -183,20 +183,20 @@ function orient(source: string, rule: WeightRule, view: TensorView): TensorView 
   switch (rule.kind) {
     case "vector":
     case "position": {
-      const found = String(withoutUnits(view.shape));
-      const isFlat = found === String(withoutUnits(rule.shape));
-      if (isFlat || found === String(withoutUnits(rule.officialShape))) return view;
+      const found = withoutUnits(view.shape);
+      const isFlat = isSameShape(found, withoutUnits(rule.shape));
+      if (isFlat || isSameShape(found, withoutUnits(rule.officialShape))) return view;
       break;
     }
     case "matrix":
     case "embedding":
-      if (String(matrixShape(view.shape)) === String(rule.shape)) return view;
+      if (isSameShape(matrixShape(view.shape), rule.shape)) return view;
       break;
     case "loraDown":
     case "loraUp": {
       const shape = matrixShape(view.shape);
-      const isOfficial = String(shape) === String(rule.officialShape);
-      const isOriented = String(shape) === String(rule.shape);
+      const isOfficial = isSameShape(shape, rule.officialShape);
+      const isOriented = isSameShape(shape, rule.shape);
       // a square one is taken for official, where the scheme leaves it open
       if (isOfficial && view.loraOrder !== "out-in")
         return transposed({ ...view, shape: rule.officialShape });
@@ -207,6 +207,10 @@ function orient(source: string, rule: WeightRule, view: TensorView): TensorView 
     `${source}: tensor "${view.fileName}" (${rule.name}) has shape [${view.shape.join(", ")}], but the first layer and ` +
       `the embedding call for [${rule.officialShape.join(", ")}]. The file is damaged or of an unknown variant.`,
   );
+}
+
+function isSameShape(a: readonly number[] | null, b: readonly number[]): boolean {
+  return a?.length === b.length && a.every((n, i) => n === b[i]);
 }
 
 function missing(source: string, rule: WeightRule, tensors: ReadonlyMap<string, TensorView>): FormatError {
