@@ -54,9 +54,9 @@ INLINE void storePanel(const Product& product, size_t row, size_t output, P valu
 }
 
 /** Panels that a single row is multiplied by in turn: memory is read faster along a few streams than along one. */
-constexpr size_t STREAMS = 4;
+constexpr size_t STREAMS = 8;
 /** Bytes of each that are asked for ahead of their use: processors alone look ahead too little for so few instructions. */
-constexpr size_t STREAM_AHEAD = 1536;
+constexpr size_t STREAM_AHEAD = 1024;
 
 /** Asks for the cache lines of `n` bytes of weights, to be read soon. */
 INLINE void askFor(const void* bytes, size_t n) {
@@ -167,7 +167,7 @@ template <typename T>
 static void multiplyPlain(const Product& product) {
   const auto weights = [&](size_t output) { return reinterpret_cast<const T*>(product.panelAt(output)); };
   if (product.nRows == 1) {
-    return forPanels<STREAMS, STREAMS / 2, 1>(
+    return forPanels<STREAMS, STREAMS / 2, STREAMS / 4, 1>(
         product, [&]<size_t N>(Panels<N>, size_t output) { rowPlain<N>(product, weights(output), output); });
   }
   forPanels<TILE_PANELS, 1>(

@@ -116,7 +116,7 @@ template <typename T>
 static void multiplyRounded(const Product& product, const QuantBlock* blocks) {
   const size_t nBlocks = product.nIn / BLOCK;
   if (product.nRows == 1) {
-    return forPanels<STREAMS, 1>(
+    return forPanels<STREAMS, STREAMS / 2, 1>(
         product, [&]<size_t N>(Panels<N>, size_t output) { rowInt8<T, N>(product, blocks, output); });
   }
   if constexpr (HAS_UNPACKED) {
