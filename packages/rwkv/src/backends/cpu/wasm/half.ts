@@ -100,8 +100,8 @@ export function areNormal(first: v128, second: v128, exponents: v128): bool {
 }
 
 /**
- * 2^56 times what `scaledHalves` gives, exactly. Arithmetic with a subnormal f32 takes many processors a hundred times as
- * long as with others, so that there is none in it.
+ * 2^56 times what `scaledHalves` gives, exactly. Arithmetic with a subnormal f32 takes some processors many times as long as
+ * with others, so that there is none in it.
  */
 @inline
 export function raisedHalves(scaled: v128): v128 {
