@@ -35,6 +35,16 @@ function weightsOf(version: SyntheticVersion): CanonicalWeights {
   return canonicalWeights(checkpointOf(syntheticModel(version, WIDE_SIZES)));
 }
 
+test("matrices that kernels often copy lie together, before those that are mapped", () => {
+  const weights = weightsOf("7");
+  const { matrices } = packWeights(weights, chooseDTypes(weights.tensors, { dtype: "q8" }));
+  const isCopied = matrices.map(({ name }) => name === "emb.weight" || name.endsWith(".ffn.value.weight"));
+  const nCopied = isCopied.filter(Boolean).length;
+  expect(nCopied).toBe(1 + weights.config.nLayer);
+  expect(isCopied.lastIndexOf(true)).toBe(nCopied - 1);
+  expect(matrices.length).toBeGreaterThan(2 * nCopied);
+});
+
 interface Packing extends DTypePolicy {
   readonly metadata?: ReadonlyMap<string, string>;
   /** Matrices that are in columns whatever their type, as `ffn.value` was in earlier files. */

@@ -4,7 +4,7 @@
 //
 // f16 becomes f32 without its exponent being corrected, 2^-112 times its value, which takes a shift and a mask. Half of
 // that is made up for in the inputs, times 2^56, and half in the result, so that nothing usual leaves the range of f32.
-// Weights that are subnormal in f16 would be so in f32: those are made up for themselves, with the same products.
+// Weights that are subnormal in f16 would be so in f32, so that their half is made up for in them, not in the inputs.
 
 import { DTYPE_BF16, DTYPE_F16, DTYPE_F32, PANEL_ROWS } from "../abi.ts";
 import { areNormal, EXPONENTS, raisedHalves, scaledHalves, SCALED_HALVES_MASK } from "./half.ts";
@@ -21,7 +21,7 @@ export function addProduct(sum: v128, a: v128, b: v128): v128 {
 }
 
 /** Panels that one row is multiplied by in turn: memory is read faster along a few streams than along one. */
-const STREAMS: i32 = 4;
+export const STREAMS: i32 = 4;
 /** Inputs of a panel before the turn of the next. */
 const TURN_INPUTS: usize = 16;
 

@@ -44,6 +44,7 @@ import {
   nWords,
   WORD_BYTES,
 } from "./panel-blocks.ts";
+import { STREAMS } from "./panel-f32.ts";
 import { BLOCK } from "./rounding.ts";
 import { kept } from "./simd.ts";
 
@@ -181,9 +182,6 @@ function vectorBlock(
   addBlock(dtype, totals + 32, sum2, loadHalves(fields + 16), fields + 16, numbers, 1);
   addBlock(dtype, totals + 48, sum3, loadHalves(fields + 24), fields + 24, numbers, 1);
 }
-
-/** Panels that one row is multiplied by in turn: memory is read faster along a few streams than along one. */
-const STREAMS: i32 = 4;
 
 /** Some panels, panelBytes apart, times one row, a block of each in turn. @param totals - 16 sums of each */
 @inline
